@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import shutil
 import signal
 import tempfile
@@ -16,11 +17,22 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from claudemesh.home.environment import VARIABLES
+
 # No test asserts seconds: how long one example takes says how busy the machine is.
 settings.register_profile("claudemesh", deadline=None)
 settings.load_profile("claudemesh")
 
 ASYNC_TEST_LIMIT_S = 300
+
+# The defaults of the product depend on its place: the tests see the same ones on a CI server as elsewhere.
+for _name in VARIABLES:
+    os.environ.pop(_name, None)
+
+# The clients of the tests dial servers on this host, which no proxy reaches.
+for _name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    os.environ.pop(_name, None)
+    os.environ.pop(_name.upper(), None)
 
 # A shell starts its background jobs with SIGINT ignored, and every process of the tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from tests.support.parsed import nodes
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "claudemesh"
 # A module that decides by wall time deletes, expires or waits wrongly as soon as a clock is set. For
@@ -12,6 +14,7 @@ PACKAGE = ROOT / "claudemesh"
 READERS = {
     "runtime/clock.py": "defines it",
     "cli/times.py": "times on a terminal, relative to now",
+    "runtime/tracing/spans.py": "the beginnings of spans, which are shown",
     "runtime/conditions.py": "shows since when a condition holds",
     "broker/messages/accept.py": "first_seen_at, created_at and accepted_at, which are shown",
     "broker/http/admin.py": "created_at of a mesh, revoked_at of an invite",
@@ -44,6 +47,7 @@ READERS = {
     "daemon/app.py": "the name of a damaged key archive that is moved aside",
     "home/key_archive.py": "passes on the moment of a rotation, which is shown",
     "daemon/identity/rotation.py": "rotated_at_ms of statements, moments of archived keys, time in ULIDs",
+    "daemon/api/activity.py": "the last 24 hours whose messages are counted for a chart",
     "daemon/api/history.py": "received_at of a row, which is not shown",
     "daemon/api/inbox.py": "notified_at, shown_at and acked_at",
     "daemon/api/peers.py": "last_seen_at of members that are online",
@@ -51,14 +55,16 @@ READERS = {
     "daemon/assembly.py": "the time in ULIDs, since when the configuration is in force",
     "daemon/status.py": "the offset to the broker, which is shown",
     "daemon/reload.py": "when the configuration was loaded",
+    "daemon/inbox/rebuild.py": "received_at",
     "daemon/inbox/receive.py": "received_at",
-    "daemon/sending_side.py": "acked_at of messages that a reply answers",
+    "daemon/sending_side.py": "acked_at of messages that a reply answers, ended_at of runs of hooks",
     "daemon/files/sharing.py": "created_at of shared files",
     "daemon/files/fetching.py": "fetched_at of files",
+    "daemon/sessions/news.py": "notified_at",
     "daemon/inbox/store.py": "the name of a damaged file that is moved aside",
     "daemon/outbox/submit.py": "enqueued_at",
     "daemon/outbox/age.py": "the stamp of a transaction that is shown",
-    "daemon/outbox/drain.py": "until when the broker asked to wait",
+    "daemon/outbox/refusals.py": "until when the broker asked to wait",
     "daemon/outbox/recovery.py": "enqueued_at of a successor",
     "daemon/outbox/store.py": "aborted_at and delivered_at",
     "daemon/outbox/turn.py": "delivered_at",
@@ -68,7 +74,7 @@ _ATTRIBUTES = {"wall_ms", "time_ns", "utcnow", "today"}
 
 def reads_wall_time(path: Path) -> bool:
     """Whether a module asks a clock, ours or the library's, for the time of day."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path.read_text()):
         if not isinstance(node, ast.Attribute):
             continue
         owner = node.value.id if isinstance(node.value, ast.Name) else ""

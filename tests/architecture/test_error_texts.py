@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.parsed import nodes
+
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "claudemesh").rglob("*.py"))
 # Errors that people or other programs read, by the name of the class or of the function that makes one.
@@ -47,7 +49,7 @@ def texts(node: ast.expr) -> Iterator[str]:
 
 def errors(source: str) -> Iterator[tuple[int, str]]:
     """Each text in the arguments of an error, with its line. Arguments without a space are codes."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if not isinstance(node, ast.Call):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.parsed import nodes
+
 ROOT = Path(__file__).parents[2]
 MODULES = {
     path.relative_to(ROOT).as_posix(): path
@@ -57,7 +59,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 def docstrings(source: str) -> Iterator[tuple[int, str]]:
     """Yield line and text of each docstring."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, _DOCUMENTED) and (text := ast.get_docstring(node)):
             yield getattr(node, "lineno", 1), text
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.parsed import nodes
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "claudemesh"
 MODULES = {path.relative_to(ROOT).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -27,13 +29,13 @@ QUERIES = {
 _HEADER = re.compile(r"^-- ([a-z][a-z0-9_]*): \S", re.MULTILINE)
 _URL_HOST = re.compile(r"\b(?:https?|wss?)://(?:[^\s/@\"'`<>]*@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)")
 _EXAMPLES = ("example", "example.com", "example.net", "example.org", "invalid", "lan", "localhost", "test")
-_CITED = {"cyclonedx.org", "github.com", "json-schema.org", "www.apache.org"}
+_CITED = {"cyclonedx.org", "github.com", "json-schema.org", "mozilla.org", "www.apache.org", "www.w3.org"}
 
 
 def calls(path: Path) -> set[str]:
     """The last part of every name that is called in a module."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path.read_text()):
         if isinstance(node, ast.Call):
             function = node.func
             names.add(function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""))
@@ -59,7 +61,7 @@ def test_every_queue_has_a_bound() -> None:
     unbounded = [
         (name, node.lineno)
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path.read_text())
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in {"Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"}
@@ -74,7 +76,7 @@ def test_nothing_dangerous_is_called() -> None:
     imported = {
         (name, alias.name)
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path.read_text())
         if isinstance(node, ast.Import)
         for alias in node.names
     }
@@ -100,7 +102,7 @@ def test_parts_are_whole_when_they_are_made(module: str) -> None:
     """The modules that put parts together pass arguments and subscribe; they set no field of a part."""
     fields = [
         ast.unparse(node)
-        for node in ast.walk(ast.parse((PACKAGE / module).read_text()))
+        for node in nodes((PACKAGE / module).read_text())
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
     ]
     assert [field for field in fields if not re.fullmatch(r"self\.\w+", field)] == []
@@ -110,7 +112,7 @@ def test_no_test_patches_a_constant_of_the_package() -> None:
     """A deadline or bound that a test changes is an argument or a setting."""
     found = []
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path.read_text()):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("setattr", "setitem"):
                 named = " ".join(ast.literal_eval(part) for part in node.args if _is_text(part))
                 if re.search(r"(?:^|[ .])_?[A-Z][A-Z0-9_]+$", named):
@@ -154,7 +156,7 @@ def test_every_query_is_used_and_every_used_query_exists(sql: str) -> None:
     folder, mapping = QUERIES[sql]
     shared = [PACKAGE / "broker" / "store" / "decisions.py"] if sql.startswith("broker/") else []
     for path in [*(PACKAGE / folder).glob("*.py"), *shared]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path.read_text()):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 named.add(node.value)
             if (
@@ -186,7 +188,7 @@ def test_sql_is_not_put_together_from_strings() -> None:
     found = {
         name
         for name, path in MODULES.items()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path.read_text())
         if isinstance(node, ast.JoinedStr)
         and isinstance(node.values[0], ast.Constant)
         and statement.match(str(node.values[0].value))

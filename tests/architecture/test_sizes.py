@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.parsed import nodes
+
 ROOT = Path(__file__).parents[2]
 MODULE_LINES = 400
 BODY_LINES = 60
@@ -17,7 +19,7 @@ SOURCES = sorted([*(ROOT / "claudemesh").rglob("*.py"), *(ROOT / "build").rglob(
 
 def bodies(source: str) -> Iterator[tuple[str, int]]:
     """Each function's name and lines, its docstring not counted."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             if body:
@@ -55,7 +57,7 @@ def test_no_constructor_takes_more_than_eight_arguments() -> None:
     wide = [
         (str(path.relative_to(ROOT)), node.name, count)
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path.read_text())
         if isinstance(node, ast.ClassDef) and (count := constructor_arguments(node)) > PARAMETERS
     ]
     assert wide == []

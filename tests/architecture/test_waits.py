@@ -9,6 +9,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.parsed import nodes
 from tests.support.waiting import WAIT_S
 
 TESTS = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ def _name(called: ast.expr) -> str:
 
 def limits(source: str) -> Iterator[tuple[int, float]]:
     """The line and the seconds of each limit that is written as a number."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if not isinstance(node, ast.Call):
             continue
         name = _name(node.func)

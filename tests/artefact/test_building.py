@@ -8,14 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from build_pyz import checked_out
+import bytecode
+from build_pyz import checked_out, launcher
 from materials import libraries
-from tests.support.pyz import PYZ, REPOSITORY, build
+from targets import ALL, this
+from tests.support.pyz import PYZ, REPOSITORY, build, byte_code, natives
 
 _PIP_CACHE = subprocess.run(
     [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=False
@@ -57,21 +60,25 @@ def test_a_build_elsewhere_under_other_settings_is_the_same_file(pyz: Path, tmp_
         assert (other.parent / name).read_bytes() == (pyz.parent / name).read_bytes()
 
 
-@pytest.mark.slow
-def test_a_changed_source_is_built_anew_and_unpacked_elsewhere(pyz: Path, tmp_path: Path) -> None:
+def test_an_archive_of_other_content_is_unpacked_elsewhere(pyz: Path) -> None:
     """The unpacked folder is named by its content: no start runs the modules of another build."""
-    tree = copy_of_the_checkout(tmp_path)
-    with (tree / "claudemesh" / "__init__.py").open("a") as file:
-        file.write("\nchanged = True\n")
-    build(tree)
-    before, after = (named_tree(path) for path in (pyz, tree / "dist" / "claudemesh.pyz"))
-    assert before != after
-
-
-def named_tree(pyz: Path) -> str:
-    """The folder that an archive unpacks to."""
+    config = tomllib.loads((REPOSITORY / "shiv.toml").read_text())["pyz"]
     with zipfile.ZipFile(pyz) as archive:
-        found = re.search(r'^TREE = "([^"]+)"', archive.read("claudemesh_launcher.py").decode(), re.MULTILINE)
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    assert launcher(config, [this()], entries) == entries["claudemesh_launcher.py"]
+    # environment.json holds shiv's hash over every source.
+    solid = [name for name in entries if name.startswith(("native/", "bytecode/"))]
+    assert len(solid) == 3
+    other = json.dumps({**json.loads(entries["environment.json"]), "build_id": "other"}).encode()
+    for change in ({"environment.json": other}, *({name: b"other"} for name in solid)):
+        assert named_tree(launcher(config, [this()], entries | change)) != named_tree(
+            entries["claudemesh_launcher.py"]
+        )
+
+
+def named_tree(text: bytes) -> str:
+    """The folder that a launcher unpacks to."""
+    found = re.search(r'^TREE = "([^"]+)"', text.decode(), re.MULTILINE)
     assert found is not None
     return found[1]
 
@@ -85,7 +92,7 @@ def test_a_build_without_a_change_does_nothing(pyz: Path) -> None:
 
 
 def test_archive_holds_nothing_of_the_machine_it_was_built_on(pyz: Path) -> None:
-    """Fixed times and modes, no byte-code, no notes of the installer, no path of the checkout."""
+    """Fixed times and modes, no notes of the installer, no path of the checkout, also not in byte-code."""
     with zipfile.ZipFile(pyz) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
@@ -97,6 +104,38 @@ def test_archive_holds_nothing_of_the_machine_it_was_built_on(pyz: Path) -> None
         place = str(REPOSITORY).encode()
         assert [name for name in names if place in archive.read(name)] == []
     assert place not in pyz.read_bytes()
+    solid = {**natives(pyz)[this().name], **byte_code(pyz)}
+    assert [name for name, data in solid.items() if place in data] == []
+
+
+def test_byte_code_is_the_same_whatever_else_the_building_process_has_loaded() -> None:
+    """It marks an object that is referred to more than once, and other modules refer to the same texts."""
+    source = (REPOSITORY / "claudemesh/cli/main.py").read_bytes()
+    sources = {"claudemesh/main.py": source, "library/old.py": b"print 1", "left/out.py": source}
+    found = bytecode.compiled(sources, ["left"])
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import asyncio, json, bytecode\n"
+        "sources = {'claudemesh/main.py': sys.stdin.buffer.read()}\n"
+        "[data] = bytecode.compiled(sources, []).values()\n"
+        "sys.stdout.buffer.write(data)"
+    )
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(REPOSITORY / "build")],
+            input=source,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        )
+        assert list(found.values()) == [done.stdout]
+
+
+def test_only_the_file_for_the_python_that_builds_it_carries_byte_code() -> None:
+    """The file for many machines is the same bytes whichever Python builds it."""
+    assert bytecode.is_made_for((this(),))
+    assert not bytecode.is_made_for(ALL)
+    assert not any(bytecode.is_made_for((target,)) for target in ALL if target.version != this().version)
 
 
 def test_archive_holds_the_whole_package(pyz: Path) -> None:
@@ -126,6 +165,7 @@ def test_bill_of_materials_names_every_library_with_its_licence_and_pinned_hash(
     pins = dict(re.findall(r"^([a-z0-9.-]+)==([^ ]+)", text, re.MULTILINE))
     parts = {part["name"]: part for part in sbom["components"]}
     unpacker = parts.pop("shiv")
+    vendored = {name: parts.pop(name) for name in list(parts) if parts[name]["purl"].startswith("pkg:npm/")}
     assert sbom["bomFormat"] == "CycloneDX"
     assert {name: part["version"] for name, part in parts.items()} == pins
     for name, part in parts.items():
@@ -134,7 +174,7 @@ def test_bill_of_materials_names_every_library_with_its_licence_and_pinned_hash(
         assert (found["alg"], f"sha256:{found['content']}" in pinned) == ("SHA-256", True), name
     product = sbom["metadata"]["component"]
     assert product["hashes"][0]["content"] == hashlib.sha256(PYZ.read_bytes()).hexdigest()
-    for part in (*parts.values(), unpacker, product):
+    for part in (*parts.values(), *vendored.values(), unpacker, product):
         [licence] = part["licenses"]
         assert licence.get("expression") or licence["license"]["name"]
     with zipfile.ZipFile(pyz) as archive:
@@ -144,6 +184,9 @@ def test_bill_of_materials_names_every_library_with_its_licence_and_pinned_hash(
             if name.startswith("_bootstrap/")
         }
     assert {file["name"]: file["hashes"][0]["content"] for file in unpacker["components"]} == files
+    [script] = vendored["htm"]["components"]
+    content = (REPOSITORY / script["name"]).read_bytes()
+    assert script["hashes"][0]["content"] == hashlib.sha256(content).hexdigest()
 
 
 def test_the_licences_of_everything_inside_are_listed_with_their_texts(pyz: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.living import paths_in
 from tests.support.processes import free_port, until
 from tests.support.pyz import REPOSITORY, python_for_nobody
 from tests.support.waiting import WAIT_S
@@ -113,7 +114,7 @@ def test_what_the_image_runs_starts_is_healthy_and_stops(place: Place) -> None:
     broker = place.start([place.python, str(place.folder / entry), *command])
     try:
         until(is_healthy, "the broker is healthy")
-        owners = {path.stat().st_uid for path in data.rglob("*")}
+        owners = {path.stat().st_uid for path in paths_in(data)}
         assert owners == {os.geteuid() if place.user is None else place.user}
         broker.send_signal(getattr(signal, argument("STOPSIGNAL")))
         assert broker.wait(WAIT_S) == 0

@@ -29,6 +29,6 @@ def test_package_can_be_made_by_pip_and_is_whole(tmp_path: Path) -> None:
     own = {
         path.relative_to(REPOSITORY).as_posix()
         for path in (REPOSITORY / "claudemesh").rglob("*")
-        if path.suffix in {".py", ".sql", ".typed"}
+        if path.is_file() and path.suffix != ".pyc"
     }
     assert packed == own

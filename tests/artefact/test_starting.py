@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +22,7 @@ import pytest
 import claudemesh
 from targets import this
 from tests.support.processes import until
-from tests.support.pyz import BARE_PYTHON, bare_environment, module_files, pythons, start, trees
+from tests.support.pyz import BARE_PYTHON, bare_environment, byte_code, module_files, pythons, start, trees
 
 _DAY_S = 86_400
 OLD_PYTHONS = [path for version, path in pythons().items() if version < (3, 11)]
@@ -222,11 +224,48 @@ def test_five_first_starts_at_once_do_no_harm(pyz: Path, home: Path, cache: Path
 
 
 def assert_whole(pyz: Path, tree: Path) -> None:
-    """Every file of the archive is there, of its size, and our modules are compiled."""
+    """Every file of the archive is there, of its size."""
     site = tree / "site-packages"
     assert {name: (site / name).stat().st_size for name in module_files(pyz)} == module_files(pyz)
-    modules = [path for path in (site / "claudemesh").rglob("*.py") if path.stat().st_size]
-    assert [path for path in modules if not list(path.parent.glob(f"__pycache__/{path.stem}.*.pyc"))] == []
+
+
+def test_the_first_start_compiles_nothing_where_the_file_carries_byte_code(
+    pyz: Path, home: Path, cache: Path
+) -> None:
+    """It stands in the place of the sources. A file that is given to users is there as text."""
+    assert_works(version(pyz, home))
+    [tree] = trees(cache)
+    site = tree / "site-packages"
+    carried = byte_code(pyz)
+    assert len(carried) > 500
+    assert {str(path.relative_to(site)) for path in site.rglob("*.pyc")} == set(carried)
+    assert [name for name, data in carried.items() if (site / name).read_bytes() != data] == []
+    assert [path.name for path in (site / "claudemesh").rglob("*.py")] == ["sdk.py"]
+    done = start(pyz, "sdk", "python", cwd=home, environment=bare_environment(home))
+    assert (done.returncode, "class Daemon" in done.stdout) == (0, True)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from claudemesh.cli.main import main\nprint(main.__code__.co_filename)"
+    )
+    command = [BARE_PYTHON, "-IS", "-c", code, str(site)]
+    assert subprocess.check_output(command, text=True).strip() == (
+        "claudemesh.pyz/site-packages/claudemesh/cli/main.py"
+    )
+
+
+def test_the_first_start_compiles_where_the_byte_code_is_of_another_python(
+    pyz: Path, home: Path, cache: Path
+) -> None:
+    """An interpreter reads byte-code of its own magic number alone."""
+    other = home / "other.pyz"
+    with zipfile.ZipFile(pyz) as archive, zipfile.ZipFile(other, "w") as changed:
+        for name in archive.namelist():
+            changed.writestr(re.sub(r"^bytecode/[0-9a-f]+", "bytecode/00000000", name), archive.read(name))
+    assert_works(version(other, home))
+    [tree] = trees(cache)
+    made = [path.read_bytes()[:8] for path in (tree / "site-packages" / "claudemesh").rglob("*.pyc")]
+    assert set(made) == {importlib.util.MAGIC_NUMBER + bytes(4)}
+    assert len(made) > 200
 
 
 def test_a_start_killed_while_unpacking_is_healed_by_the_next(pyz: Path, home: Path, cache: Path) -> None:
@@ -237,10 +276,10 @@ def test_a_start_killed_while_unpacking_is_healed_by_the_next(pyz: Path, home: P
         killed = subprocess.Popen(
             [BARE_PYTHON, str(pyz), "version"], env=bare_environment(home), stdout=subprocess.DEVNULL
         )
-        until(lambda: cache.exists() and len(list(cache.rglob("*.py"))) > 20, "it is unpacking")
+        until(lambda: cache.exists() and len(list(cache.rglob("*.py*"))) > 20, "it is unpacking")
         killed.send_signal(signal.SIGKILL)
         killed.wait()
-    assert list(cache.rglob("*.py"))
+    assert list(cache.rglob("*.py*"))
     assert_works(version(pyz, home))
     [tree] = trees(cache)
     assert_whole(pyz, tree)
@@ -251,7 +290,7 @@ def test_a_tree_torn_by_a_power_loss_is_replaced(pyz: Path, home: Path, cache: P
     assert_works(version(pyz, home))
     [tree] = trees(cache)
     (tree / ".complete").unlink()
-    (tree / "site-packages" / "claudemesh" / "__init__.py").write_text("")
+    (tree / "site-packages" / "claudemesh" / "__init__.pyc").write_text("")
     assert_works(version(pyz, home))
     assert_whole(pyz, tree)
 
@@ -263,8 +302,7 @@ def test_a_tree_that_has_lost_modules_is_refused_in_one_sentence(
     """A cleaner of old files may take some of them. The command that it names mends it."""
     assert_works(version(pyz, home))
     [tree] = trees(cache)
-    module = tree / "site-packages" / "claudemesh" / "cli" / "main.py"
-    shutil.rmtree(module.parent / "__pycache__")
+    module = tree / "site-packages" / "claudemesh" / "cli" / "main.pyc"
     if damage == "missing":
         module.unlink()
     else:

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.artefact.test_readme import blocks
-from tests.support.certificates import authority
 from tests.support.hosts import Host
 from tests.support.namespaces import missing, two_namespaces
-from tests.support.processes import until
+from tests.support.processes import REPOSITORY, until
 
 _REASON = missing()
 pytestmark = pytest.mark.skipif(_REASON is not None, reason=str(_REASON))
@@ -62,15 +61,17 @@ def test_two_hosts_meet_on_a_trusted_network(apart: tuple[Host, Host, str]) -> N
 def test_two_hosts_meet_with_a_certificate_of_their_own_authority(apart: tuple[Host, Host, str]) -> None:
     """Both trust it by `--ca-file`, and no host needs `--insecure`."""
     server, laptop, address = apart
-    signed = authority(server.home, f"IP:{address}")
+    page = (REPOSITORY / "docs/operating.md").read_text()
+    recipe = re.search(r"^### An authority of your own$.*?^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert recipe is not None
+    server.run("cd\n" + recipe[1].replace("DNS:mesh.example.org", f"IP:{address}"))
+    shutil.copy(server.home / "ca.pem", laptop.home / "ca.pem")
     _, second, third = blocks("Two hosts", "sh")
-    third = third.replace("mesh.example.org", address).replace(
-        "--name server", f"--name server --ca-file {signed.ca}"
-    )
-    third = third.replace("chain.pem", str(signed.cert)).replace("key.pem", str(signed.key))
+    third = third.replace("mesh.example.org", address)
+    third = "cd\n" + third.replace("--name server", "--name server --ca-file ca.pem")
     link = re.search(r"claudemesh://join/\S+", server.run(third))
     assert link is not None
     join = second.replace("--insecure", "")
     with pytest.raises(AssertionError, match="signed by no authority that this host trusts"):
         laptop.run(join.replace("claudemesh://join/…", link[0]))
-    meet(server, laptop, link[0], join.replace("--name laptop", f"--name laptop --ca-file {signed.ca}"))
+    meet(server, laptop, link[0], "cd\n" + join.replace("--name laptop", "--name laptop --ca-file ca.pem"))

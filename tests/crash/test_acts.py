@@ -111,12 +111,32 @@ def test_a_broker_that_is_killed_in_an_act_has_done_it_or_not_and_a_repetition_d
         assert act()
         assert listed(team) == found
     assert dave.ended() == 77
+    rotate(team, bob)
     leave = asked(erin, "/v1/leave", {"force": False})
     assert ("erin", "member", "left") in killed(team, "act.after_commit", leave)
     # The daemon was not told. The broker refuses it, and it notes the end.
     assert erin.ended() == 77
     until(lambda: (erin.root / "ended.json").exists(), "the end is noted")
     replace(team, alice)
+
+
+def rotate(made: Mesh, bob: Daemon) -> None:
+    """The transaction is rolled back: the older key is the member's, and the rotation goes on by itself."""
+    shown = "SELECT ed25519_pubkey, state FROM member_key ORDER BY ed25519_pubkey"
+    older = broker_rows(made, shown)
+    made.broker.stop()
+    made.broker.start("rotate.before_commit=kill")
+    made.broker.ready()
+    ready(made)
+    status, answer = bob.request("POST", "/v1/keys/rotate", {})
+    assert (status, answer["status"]) == (202, "pending"), answer
+    made.broker.wait_killed()
+    assert broker_rows(made, shown) == older
+    made.broker.start()
+    made.broker.ready()
+    until(lambda: not (bob.root / "keypair.next.json").exists(), "the rotation is finished")
+    assert len(broker_rows(made, shown)) == len(older) + 1
+    ready(made)
 
 
 def replace(made: Mesh, alice: Daemon) -> None:

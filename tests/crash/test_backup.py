@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import run
-from tests.support.processes import REPOSITORY, Mesh, mesh
+from tests.support.cli import run, run_armed
+from tests.support.processes import mesh
 
 
-def restore_killed_at(made: Mesh, home: Path, step: str, *arguments: str) -> None:
+def restore_killed_at(home: Path, step: str, *arguments: str) -> None:
     """Run `daemon restore` until a failpoint kills it."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-    environment |= {"CLAUDEMESH_HOME": str(home), "CLAUDEMESH_FAILPOINTS": f"{step}=kill"}
-    command = [sys.executable, "-m", "tests.support.armed", "daemon", "restore", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = run_armed(home, f"{step}=kill", "daemon", "restore", *arguments)
+    assert done.code == -signal.SIGKILL, done.err
 
 
 @pytest.mark.parametrize(
@@ -39,7 +33,7 @@ def test_a_restore_that_was_killed_is_repeated(step: str) -> None:
         alice.stop()
         before = {entry.name: entry.read_bytes() for entry in alice.root.iterdir() if entry.is_file()}
         arguments = ("--in", str(path), *given, "--replace")
-        restore_killed_at(made, alice.home, step, *arguments)
+        restore_killed_at(alice.home, step, *arguments)
         aside = list(alice.home.glob("before-restore-demo-*"))
         [there] = aside or [alice.root]
         found = {entry.name: entry.read_bytes() for entry in there.iterdir() if entry.is_file()}

@@ -20,14 +20,14 @@ from tests.support.processes import Daemon, Mesh, mesh, until
 SIZE = 10_000_000
 EMBEDDED = [
     "blob.after_write@1",
-    "blob.after_write@9",
+    "blob.after_write@5",
     "blob.after_sync@1",
     "blob.after_progress@1",
-    "blob.after_progress@2",
+    "blob.after_sync@2",
     "blob.after_rename@1",
     "blob.after_complete@1",
 ]
-SHARED = ["blob.after_progress@1", "blob.after_progress@9", "blob.after_complete@1"]
+SHARED = ["blob.after_progress@1", "blob.after_progress@5", "blob.after_complete@1"]
 
 _numbers = itertools.count(1)
 

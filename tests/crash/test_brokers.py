@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
+from itertools import count
 
 import pytest
 
@@ -46,13 +47,14 @@ class Traffic:
         return [client_message_id for ids in self.ids for client_message_id in ids]
 
     def _send(self, caller: int) -> None:
-        for number in range(400):
+        for number in count():
             client_message_id = f"{self._name}-{caller}-{number}"
             send = self._alice.post if number % 4 == 0 else self._alice.send
             status, _ = send("all" if number % 4 == 0 else "bob", "text", client_message_id=client_message_id)
             assert status in (200, 202)
             self.ids[caller].append(client_message_id)
-            if self._stop.wait(0.02):
+            # As long as the restarts take, more slowly when they take long.
+            if self._stop.wait(0.02 if number < 400 else 0.2):
                 return
 
 

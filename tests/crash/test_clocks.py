@@ -6,20 +6,24 @@ Nothing is lost, refused or held up: messages arrive, inboxes stay full, ids sta
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.audit import assert_contract, assert_no_orphans, broker_rows
 from tests.support.faketime import FakeClock
-from tests.support.processes import Mesh, Process, mesh
+from tests.support.nursery import nursery_for
+from tests.support.processes import REPOSITORY, Mesh, Process, mesh
 from tests.support.waiting import WAIT_S
 
 JUMPS: dict[str, Callable[[FakeClock], None]] = {
@@ -45,7 +49,7 @@ class Clocked:
         self.ids: list[str] = []
         self._sent = 0
         for name, process in self.processes.items():
-            process.prefix = self.clocks[name].prefix
+            process.environment |= self.clocks[name].variables
 
     def exchange(self) -> None:
         """Send from alice to bob, and find everything that was ever sent in his inbox, once."""
@@ -109,26 +113,31 @@ def clocked() -> Generator[Clocked]:
         yield found
 
 
-def test_a_fake_clock_moves_wall_time_alone(tmp_path: Any) -> None:
-    """Otherwise the tests below would say nothing, or too much."""
-    clock = FakeClock(tmp_path / "clock")
-    clock.shift(days=400)
+def test_a_fake_clock_moves_wall_time_alone(tmp_path: Path) -> None:
+    """In processes that are started and in those that are forked. Else the tests below would show nothing."""
     names = ("CLOCK_REALTIME", "CLOCK_MONOTONIC", "CLOCK_BOOTTIME")
-    code = f"import time; print(*[time.clock_gettime(getattr(time, name)) for name in {names}], time.time())"
+    found, clock = tmp_path / "found", FakeClock(tmp_path / "clock")
+    read = f"[*[time.clock_gettime(getattr(time, name)) for name in {names}], time.time()]"
+    code = f"import json, pathlib, time; pathlib.Path({str(found)!r}).write_text(json.dumps({read}))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
-    def read(prefix: list[str]) -> list[float]:
-        done = subprocess.run(
-            [*prefix, sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        return [float(word) for word in done.stdout.split()]
+    def started(variables: dict[str, str]) -> int:
+        return subprocess.run([sys.executable, "-c", code], env=environment | variables).returncode
 
-    real, faked = read([]), read(clock.prefix)
-    assert [round((after - before) / 86_400) for before, after in zip(real, faked, strict=True)] == [
-        400,
-        0,
-        0,
-        400,
-    ]
+    def forked(variables: dict[str, str]) -> int:
+        nursery = nursery_for(environment | variables)
+        assert nursery is not None
+        with open(os.devnull, "r+b") as nothing:
+            return nursery.spawn("code", [code], environment | variables, [nothing.fileno()] * 3).wait(WAIT_S)
+
+    for way, days in itertools.product((started, forked), (400, -30)):
+        clock.shift(days=days)
+        times = []
+        for variables in ({}, clock.variables):
+            assert way(variables) == 0
+            times.append(json.loads(found.read_text()))
+        moved = [round((after - before) / 86_400) for before, after in zip(*times, strict=True)]
+        assert moved == [days, 0, 0, days], way
 
 
 @pytest.mark.parametrize("names", [["broker"], ["alice", "bob"]], ids="+".join)

@@ -10,14 +10,15 @@ import socket
 import subprocess
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.support.living import files_in
 from tests.support.processes import Broker, Daemon, mesh, until
 
-TEMPORARY = 75
+UNAVAILABLE, TEMPORARY = 69, 75
 
 
 @contextmanager
@@ -47,6 +48,19 @@ def test_a_start_on_a_read_only_file_system_names_the_file_the_reason_and_the_re
             assert "Traceback" not in alice.log.read_text()
         alice.start()
         alice.ready()
+
+
+def test_a_broker_begins_no_new_database_in_one_that_has_lost_its_content(tmp_path: Path) -> None:
+    """A copy that was cut to nothing is damage, and no fresh start."""
+    broker = Broker(tmp_path)
+    broker.start()
+    broker.ready()
+    broker.stop()
+    (broker.data / "broker.db").write_bytes(b"")
+    broker.start()
+    assert broker.ended() == UNAVAILABLE
+    assert "has lost its content" in broker.log.read_text()
+    assert (broker.data / "broker.db").stat().st_size == 0
 
 
 @pytest.mark.parametrize("limit", [6, 8, 10, 12, 14, 16, 20, 24])
@@ -154,12 +168,13 @@ def test_sigterm_ends_a_daemon_soon_whatever_its_clients_do() -> None:
 def wait_for_the_broker(daemon: Daemon) -> tuple[int, bytes]:
     """Send and wait for the broker's word for 30 s."""
     connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(str(daemon.sock))
-    body = json.dumps({"to": "alice", "message": "x"})
-    connection.request("POST", "/v1/send?wait_ms=30000", body, {"Content-Type": "application/json"})
-    response = connection.getresponse()
-    return response.status, response.read()
+    with closing(connection):
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect(str(daemon.sock))
+        body = json.dumps({"to": "alice", "message": "x"})
+        connection.request("POST", "/v1/send?wait_ms=30000", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 def test_a_second_sigterm_ends_at_once() -> None:
@@ -205,18 +220,19 @@ def test_positions_point_behind_every_message_of_a_new_inbox() -> None:
         database.write_bytes(b"not a database at all" * 1000)
         bob.start()
         bob.ready()
+        until(lambda: not (bob.root / "inbox.db.rebuild").exists(), "the old ones are read back")
         for number in range(20):
             assert alice.send("bob", "new", client_message_id=f"new-{number}")[0] == 202
-        until(lambda: len(bob.inbox()) == 20, "bob has the new ones")
+        until(lambda: len(bob.inbox()) == 50, "bob has the new ones too")
         status, page = bob.request("GET", f"/v1/inbox?after={last}&limit=500")
         assert status == 200
-        assert len(page["items"]) == 20
+        assert [item["recovered"] for item in page["items"]] == [False] * 20
         position = page["items"][-1]["seq"]
         assert bob.stop() == 0
         bob.start()
         bob.ready()
         assert alice.send("bob", "next", client_message_id="next")[0] == 202
-        until(lambda: len(bob.inbox()) == 21, "and the next one")
+        until(lambda: len(bob.inbox()) == 51, "and the next one")
         # A clean restart gives out the very next number.
         assert bob.inbox()[-1]["seq"] == position + 1
 
@@ -227,7 +243,7 @@ def test_every_file_of_a_mesh_is_private() -> None:
         alice, bob = made.daemons.values()
         assert alice.send("bob", "x")[0] == 202
         until(lambda: bob.inbox(), "it came")
-        files = [path for path in alice.root.rglob("*") if path.is_file() and path.name != "config.toml"]
+        files = [path for path in files_in(alice.root) if path.name != "config.toml"]
         assert {path.name: oct(path.stat().st_mode & 0o777) for path in files} == {
             path.name: "0o600" for path in files
         }

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.cli import run
-from tests.support.processes import REPOSITORY, Mesh, mesh, until
+from tests.support.cli import run, run_armed
+from tests.support.processes import Mesh, mesh, until
 
 PERMISSION = 77
 
 
 def killed_at(home: Path, failpoint: str, hit: int, *arguments: str) -> bool:
     """Run a command that a failpoint may kill; tell whether it did."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-    environment |= {
-        "CLAUDEMESH_HOME": str(home),
-        "CLAUDEMESH_FAILPOINTS": f"{failpoint}=kill@{hit}",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    command = [sys.executable, "-m", "tests.support.armed", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, timeout=120)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+    done = run_armed(home, f"{failpoint}=kill@{hit}", *arguments)
+    assert done.code in (0, -signal.SIGKILL), done.err
+    return done.code != 0
 
 
 def is_gone(made: Mesh, home: Path) -> bool:

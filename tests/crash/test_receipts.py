@@ -57,6 +57,29 @@ def test_a_daemon_killed_between_a_receipt_and_its_send_tells_it(pair: Mesh, poi
     assert (one["name"], one["shown_at"]) == ("bob", None)
 
 
+def test_a_local_send_killed_behind_its_message_is_known_when_it_is_repeated(pair: Mesh) -> None:
+    """The message is in the inbox once, and its receipt is told behind the row. Another text is refused."""
+    alice = pair.daemons["alice"]
+    alice.stop()
+    alice.start("local.after_inbox_commit=kill@1")
+    alice.ready()
+    sent = {"client_message_id": "local", "receipt": "shown"}
+    with pytest.raises(OSError):
+        alice.send("alice/api", "x", **sent)
+    alice.wait_killed()
+    alice.start()
+    alice.ready()
+    item = received(alice, "local")
+    assert alice.request("GET", "/v1/outbox/local")[0] == 404
+    mark(alice, item, "shown", "api")
+    assert alice.send("alice/api", "y", **sent)[0] == 409
+    status, answer = alice.send("alice/api", "x", **sent)
+    assert (status, answer["broker_message_id"]) == (200, item["broker_message_id"])
+    [one] = reached(alice, "local", "shown")["recipients"]
+    assert (one["name"], one["session"]) == ("alice", "api")
+    assert [one["body"] for one in alice.inbox() if one["client_message_id"] == "local"] == ["x"]
+
+
 def test_a_sender_killed_before_it_has_written_a_receipt_gets_it_again(pair: Mesh) -> None:
     """The broker keeps it until it is acknowledged."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]

@@ -1,4 +1,4 @@
-"""`daemon recover` loses no readable send of a damaged outbox, also over kills."""
+"""`daemon recover` loses no readable send of a damaged outbox, and fills a damaged inbox, also over kills."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.audit import wait_received
+from tests.support.audit import wait_done, wait_received
 from tests.support.cli import run
-from tests.support.processes import Daemon, Mesh, Process, mesh
+from tests.support.processes import Daemon, Mesh, Process, mesh, until
 
 SENDS = 400
 PAGE = 4096
@@ -61,6 +61,7 @@ def test_a_damaged_outbox_is_refused_and_its_readable_sends_arrive_once() -> Non
         assert refused.json["next"] == "claudemesh daemon recover"
         asked = run(alice.home, "daemon", "recover", "--json")
         assert (asked.code, asked.json["error"]) == (64, "confirmation_needed")
+        assert asked.json["next"].endswith(" --yes")
         assert outbox_of(alice).read_bytes() == before
         done = run(alice.home, "daemon", "recover", "--yes", "--json").json
         kept = readable(outbox_of(alice))
@@ -126,3 +127,67 @@ def test_files_that_cannot_be_recovered_are_refused_unchanged() -> None:
         fresh = run(alice.home, "daemon", "recover", "--fresh", "--yes", "--json").json
         assert (fresh["status"], fresh["salvaged"]) == ("recovered", 0)
         assert readable(path) == set()
+        path.write_bytes(b"")
+        emptied = run(alice.home, "daemon", "recover", "--json")
+        assert (emptied.json["error"], "lost its content" in emptied.err + emptied.out) == (
+            "confirmation_needed",
+            True,
+        )
+
+
+def inbox_of(daemon: Daemon) -> Path:
+    return daemon.root / "inbox.db"
+
+
+def states(daemon: Daemon) -> set[tuple[str, bool, str | None]]:
+    """Text, mark and time of the acknowledgement of each message."""
+    return {(item["body"], item["recovered"], item["acked_at"]) for item in daemon.inbox()}
+
+
+def rebuilt(daemon: Daemon, bodies: list[str]) -> None:
+    """Wait until an inbox was filled from the history; each message is there once, marked and read."""
+    until(lambda: not daemon.root.joinpath("inbox.db.rebuild").exists(), "the inbox is filled")
+    found = {item["body"]: item for item in daemon.inbox()}
+    assert len(found) == len(daemon.inbox())
+    assert set(bodies) <= set(found)
+    for body in bodies:
+        assert (found[body]["recovered"], found[body]["acked_at"] is not None) == (True, True)
+
+
+def test_a_damaged_inbox_is_filled_from_the_history_and_what_still_waits_is_new() -> None:
+    """The broker keeps what was delivered. No stream shows it again, and a message that waits is unread."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        bodies = [f"message {number}" for number in range(5)]
+        for body in bodies:
+            assert alice.send("bob", body)[0] in (200, 202)
+        until(lambda: {item["body"] for item in bob.inbox()} == set(bodies), "bob has all of them")
+        seen = max(item["seq"] for item in bob.inbox())
+        bob.stop()
+        late = alice.send("bob", "late", client_message_id="late")
+        assert late[0] in (200, 202)
+        wait_done(alice, ["late"])
+        inbox_of(bob).write_bytes(b"no database at all" * 1000)
+        assert run(bob.home, "daemon", "recover", "--json").json["error"] == "confirmation_needed"
+        for point in ("rebuild.after_note", "rebuild.after_aside"):
+            process = Process(["daemon", "recover", "--yes"], bob.home, bob.log)
+            process.start(f"{point}=kill@1")
+            process.wait_killed()
+        done = run(bob.home, "daemon", "recover", "--yes", "--json").json
+        assert (done["status"], done["outbox"], done["inbox"]) == ("recovered", "healthy", "missing")
+        assert done["next"][0] == "claudemesh daemon up -d"
+        bob.start("rebuild.after_page=kill@1")
+        bob.wait_killed()
+        bob.start()
+        bob.ready()
+        rebuilt(bob, bodies)
+        until(lambda: ("late", False, None) in states(bob), "the late one is delivered, as a new one")
+        _, page = bob.request("GET", f"/v1/inbox?after={seen}")
+        assert [item["body"] for item in page["items"]] == ["late"]
+        # A start that finds the damage by itself does the same.
+        bob.stop()
+        inbox_of(bob).write_bytes(b"no database at all" * 1000)
+        bob.start()
+        bob.ready()
+        rebuilt(bob, bodies)
+        until(lambda: "late" in {body for body, _, _ in states(bob)}, "the late one is there too")

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
-from pathlib import Path
-
-import pytest
-
 from tests.support.audit import assert_contract
 from tests.support.cli import run
+from tests.support.disks import fill, small_disk
 from tests.support.processes import Daemon, mesh, until
 
 CONFIG = "[reconnect]\nmax_backoff_ms = 500\n"
@@ -93,34 +85,6 @@ def test_prune_frees_payloads_and_keeps_ids() -> None:
         assert run(alice.home, "daemon", "outbox", "prune", "--confirm", "--json").json["pruned"] == 0
         assert alice.send("bob", "text", client_message_id=ids[0])[0] == 200
         assert alice.send("bob", "other", client_message_id=ids[0])[0] == 409
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Generator[None]:
-    """Put a folder on a small file system of its own; skips where this user may not mount."""
-    kept = Path(tempfile.mkdtemp(prefix="cm-"))
-    shutil.copytree(folder, kept, dirs_exist_ok=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    try:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        shutil.rmtree(kept)
-
-
-def fill(ballast: Path) -> None:
-    """Take what is left of the file system."""
-    with ballast.open("ab", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError:
-            return
 
 
 def test_a_full_disk_loses_nothing_and_heals_without_a_restart() -> None:

@@ -34,7 +34,6 @@ ACCEPT_PATH = [
     "accept.after_bodies",
     "accept.after_history",
     "accept.after_deliveries",
-    "accept.after_mentions",
     "accept.before_commit",
     "accept.after_commit",
     "accept.before_answer",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.audit import rows
+from tests.support.living import paths_in
 from tests.support.processes import Daemon, Mesh, Process, mesh, until
 from tests.support.waiting import WAIT_S
 
@@ -162,7 +163,7 @@ def test_the_socket_is_for_its_owner_only(alice: Daemon) -> None:
     finally:
         os.umask(previous)
         alice.forked = True
-    modes = {path.name: path.stat().st_mode & 0o077 for path in alice.root.iterdir()}
+    modes = {path.name: path.stat().st_mode & 0o077 for path in paths_in(alice.root)}
     public = {name for name, mode in modes.items() if mode and name not in ("schema_version", "config.toml")}
     assert public == set()
     with socket.socket(socket.AF_UNIX) as probe:

@@ -5,10 +5,7 @@ The wall clocks of all processes go on by a month between the steps, so that not
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -17,10 +14,10 @@ from typing import Any
 import pytest
 
 from tests.support.audit import assert_no_orphans
-from tests.support.copies import Directory
+from tests.support.cli import Ran, run
+from tests.support.copies import Directory, copy_running
 from tests.support.faketime import FakeClock
-from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
-from tests.support.waiting import WAIT_S
+from tests.support.processes import Daemon, Mesh, mesh, until
 
 PERMISSION, CONFIGURATION = 77, 78
 _MONTH_DAYS = 30
@@ -36,38 +33,27 @@ class Year:
     # The hosts that take part, by the name of their folder.
     hosts: dict[str, Daemon] = field(default_factory=dict)
 
-    def run(
-        self, host: Daemon, *arguments: str, right_clock: bool = False, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, host: Daemon, *arguments: str, right_clock: bool = False, **environment: str) -> Ran:
         """Run a command on a host, under the clock of the year or under the real one."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-        more = {"CLAUDEMESH_HOME": str(host.home), "PYTHONPATH": str(REPOSITORY), **environment}
-        return subprocess.run(
-            [*([] if right_clock else self.clock.prefix), sys.executable, "-m", "claudemesh", *arguments],
-            cwd=REPOSITORY,
-            env={**kept, **more},
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-        )
+        return run(host.home, *arguments, **({} if right_clock else self.clock.variables), **environment)
 
     def do(self, host: Daemon, *arguments: str, right_clock: bool = False) -> Any:
         """Run a command that succeeds; return its JSON."""
         done = self.run(host, *arguments, "--json", right_clock=right_clock)
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return json.loads(done.stdout)
+        assert done.code == 0, (arguments, done.out, done.err)
+        return done.json
 
     def refused(self, host: Daemon, *arguments: str) -> dict[str, Any]:
         """Run a command that is refused; return its error."""
         done = self.run(host, *arguments, "--json")
-        assert done.returncode != 0, (arguments, done.stdout)
-        error: dict[str, Any] = json.loads(done.stdout)
+        assert done.code != 0, (arguments, done.out)
+        error: dict[str, Any] = done.json
         return error
 
     def host(self, name: str) -> Daemon:
         """Return a host that is not a member yet."""
         daemon = Daemon(self.made.root, name, self.made.slug)
-        daemon.prefix = self.clock.prefix
+        daemon.environment |= self.clock.variables
         return daemon
 
     def join(self, by: Daemon, name: str, *options: str, folder: str | None = None) -> Daemon:
@@ -126,7 +112,7 @@ def year() -> Generator[Year]:
     with mesh(start=False) as made:
         clock = FakeClock(made.root / "clock")
         made.broker.stop()
-        made.broker.prefix = clock.prefix
+        made.broker.environment |= clock.variables
         made.broker.start()
         made.broker.ready()
         found = Year(made, clock)
@@ -207,13 +193,13 @@ def test_a_mesh_lives_through_a_year(year: Year) -> None:
         inside = [sys.executable, "-m", "claudemesh", "send", "bob", f"job {job}"]
         command = ("run", "--name", f"ci-{job}", "--", *inside)
         done = year.run(year.host("ci"), *command, right_clock=True, CLAUDEMESH_INVITE=link)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
     until(lambda: {f"job {job}" for job in range(3)} <= set(year.received(bob)), "bob has all jobs")
     year.all_see("alice", "bob", "david")
     year.month()
 
     # An image of a host is started elsewhere: it refuses, then becomes a member of its own.
-    shutil.copytree(bob.home, year.made.root / "copy", ignore=shutil.ignore_patterns("sock"))
+    copy_running(bob, year.made.root / "copy")
     copy = year.host("copy")
     (copy.root / "config.toml").write_text('[clone]\nid_override = "another host"\n')
     copy.start()
@@ -238,6 +224,16 @@ def test_a_mesh_lives_through_a_year(year: Year) -> None:
     until(lambda: "while the disk was away" in year.received(bob), "bob has it")
     year.talk(bob, "alice", alice, "from the backup")
     year.month()
+
+    # An inbox is damaged. It is filled again with what the broker keeps.
+    before = set(year.received(bob))
+    bob.stop()
+    (bob.root / "inbox.db").write_bytes(b"no database at all" * 1000)
+    assert year.do(bob, "daemon", "recover", "--yes")["status"] == "recovered"
+    bob.start()
+    bob.ready()
+    until(lambda: before <= set(year.received(bob)), "bob has its messages again")
+    year.talk(alice, "bob", bob, "after the damage")
 
     # The broker is restored from a copy; what it had accepted since arrives all the same.
     year.made.broker.stop()

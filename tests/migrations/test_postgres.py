@@ -30,6 +30,7 @@ PACKAGE = "claudemesh.broker.store.postgres.migrations"
 FUNCTIONS = {
     "accept_v2.sql": "d75b31401f14d6f2218a16c43fbbb1ad0f485fddcf241c2eb8dc1cb8a8fa6c5a",
     "accept_v3.sql": "35e31ec3d656cf0fd11d7871f5086246a46775811c68c563a6896e0fccfe212f",
+    "accept_v4.sql": "cfd99582bc1e3a102889913edaff7e0f8499fb0d72373851a4fda5eae909a926",
 }
 EXPECTED = Path(__file__).with_name("postgres_schema.txt")
 
@@ -252,18 +253,27 @@ async def test_members_of_the_first_schemas_get_versions() -> None:
     assert [tuple(row) for row in versions] == [("one", 4), ("two", 1)]
 
 
-@pytest.mark.parametrize("function", ["accept", "accept_v2"])
+@pytest.mark.parametrize("function", ["accept", "accept_v2", "accept_v3"])
 async def test_a_broker_of_an_earlier_release_goes_on_accepting(function: str) -> None:
-    """It calls the function that it knows; each of the two finds what the other has accepted."""
-    assert "mesh.accept_v3(" in QUERIES["accept"]
-    query = QUERIES["accept"].replace("mesh.accept_v3(", f"mesh.{function}(")
-    query = query.replace(", $13, $14)", ")").replace("$15", "$13")
+    """It calls the function that it knows; each of the two finds what the other has accepted.
+
+    It writes mentions too, and the table stays empty.
+    """
+    assert "mesh.accept_v4(" in QUERIES["accept"]
+    # Arguments up to the envelopes are the same; mentions follow, and in the last of them epochs.
+    with_epochs = function == "accept_v3"
+    query = QUERIES["accept"].replace("mesh.accept_v4(", f"mesh.{function}(")
+    query = query.replace("$13", "$15") if with_epochs else query
+    query = query.replace("$11, $12)", "$11, $12, $13, $14)") if with_epochs else query
     async with world("postgres") as w:
         store: Any = w.store
         earlier, later, unknown = w.post(w.owner, "all"), w.post(w.owner, "all"), w.post(w.owner, "nowhere")
 
         async def accept_earlier(*sends: NewSend) -> list[AcceptOutcome]:
-            rows = await store.pools.fetch(query, *arguments(sends, NOW)[:12], None)
+            given = arguments(sends, NOW)
+            mentions = ([1], [bytes.fromhex(w.owner.ed25519_pubkey)])
+            epochs = given[10:] if with_epochs else ()
+            rows = await store.pools.fetch(query, *given[:10], *mentions, *epochs, None)
             return list(outcomes_of(rows, sends, NOW))
 
         [accepted, refused] = await accept_earlier(earlier, unknown)
@@ -275,6 +285,7 @@ async def test_a_broker_of_an_earlier_release_goes_on_accepting(function: str) -
         assert await accept_earlier(later) == [
             Existing((await w.store.messages.lookup([later.key]))[later.key])
         ]
+        assert await store.pools.fetch("SELECT 1 FROM mesh.mention_index") == []
 
 
 async def test_a_released_function_keeps_its_text() -> None:

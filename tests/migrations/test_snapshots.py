@@ -66,6 +66,8 @@ ACCEPTED = {name for name, state in SENDS.items() if state in ("done", "inflight
 UNDELIVERED = 7
 # Columns of a received message that are set later than its delivery.
 NOT_DELIVERED = {"seq", "shown_at", "acked_at"}
+# Tables whose rows are not kept.
+GONE = {"mention_index"}
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
@@ -98,6 +100,7 @@ def columns(connection: sqlite3.Connection) -> dict[str, list[str]]:
             if (table, row[1]) not in CHANGED
         ]
         for table in tables
+        if table not in GONE
     }
 
 
@@ -224,7 +227,7 @@ async def postgres_columns(connection: Any) -> dict[str, list[str]]:
     for table, column in await connection.fetch(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'mesh'"
     ):
-        if (table, column) not in CHANGED:
+        if (table, column) not in CHANGED and table not in GONE:
             found.setdefault(table, []).append(column)
     return found
 
@@ -285,7 +288,6 @@ def _send(row: tuple[Any, ...]) -> NewSend:
         destination_kind=row[5],
         destination_ref=row[6],
         priority=1,
-        mentions=(),
         envelope=b"{}",
     )
 

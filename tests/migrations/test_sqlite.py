@@ -230,3 +230,54 @@ async def test_members_of_the_first_schemas_get_versions(tmp_path: Path) -> None
     await database.close()
     assert members == [("a", 2, 2), ("b", 4, 1), ("c", 3, 3), ("d", 1, 1)]
     assert versions == [("one", 4), ("two", 1)]
+
+
+async def test_epochs_and_wraps_of_before_outlive_their_topics_behind_the_upgrade(tmp_path: Path) -> None:
+    """Their tables are made again without the bond to the topic: every row is kept, and so are the marks."""
+    migrations = load_migrations(PACKAGES[0])
+    before = next(number for number, step in enumerate(migrations) if "topic_made_again" in step.sql)
+    database = await Database.open(tmp_path / "broker.db", migrations[:before])
+
+    def fill(raw: sqlite3.Connection) -> None:
+        raw.execute(
+            "INSERT INTO mesh (id, slug, clone_concurrency_policy, dedupe_retention_mode,"
+            " dedupe_retention_days, message_retention_days, rate_limit_per_minute, created_at)"
+            " VALUES ('mesh', 'demo', 'prefer_newest', 'permanent', 365, 90, 500, 0)"
+        )
+        raw.execute(_MEMBER, ("ada", "mesh", "active", 0))
+        raw.execute(_TOPIC, ("mesh", "news"))
+        raw.execute("INSERT INTO topic_epoch VALUES ('mesh', 'news', 4, 'c', 'p', 'ada', x'01', 5, 'ada', 6)")
+        raw.execute(
+            "INSERT INTO topic_wrap VALUES ('mesh', 'news', 4, 'ada', 'ada', 'bob', x'02', x'03', x'04')"
+        )
+
+    tables = ("topic_epoch", "topic_wrap")
+
+    def rows(raw: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
+        return [raw.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+
+    await database.transaction(fill)
+    kept = await database.run(rows)
+    await database.close()
+    database = await Database.open(tmp_path / "broker.db", migrations)
+    query = "SELECT key_epoch, key_floor, rekey_wanted FROM topic"
+
+    def made_again(raw: sqlite3.Connection) -> tuple[int, ...]:
+        raw.execute("DELETE FROM topic")
+        raw.execute(_TOPIC, ("mesh", "news"))
+        found: tuple[int, ...] = raw.execute(query).fetchone()
+        return found
+
+    assert await database.run(rows) == kept
+    assert await database.transaction(made_again) == (4, 4, 1)
+    assert await database.run(rows) == kept
+    mark = "UPDATE topic SET key_floor = 0, rekey_wanted = 0"
+    await database.transaction(lambda raw: raw.execute(mark))
+    await database.transaction(lambda raw: raw.execute("UPDATE member SET status = 'revoked'"))
+    assert await database.run(lambda raw: raw.execute(query).fetchone()) == (4, 4, 1)
+    await database.transaction(lambda raw: raw.execute("DELETE FROM mesh"))
+    assert await database.run(rows) == [[], []]
+    await database.close()
+
+
+_TOPIC = "INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?1, ?2, 'topic', 'ada', 0)"

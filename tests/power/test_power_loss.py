@@ -280,6 +280,27 @@ def test_no_send_that_was_taken_is_lost(story: Story) -> None:
     assert losses(story.alice, acks, "outbox.db", in_outbox) == []
 
 
+def test_no_post_leaves_before_its_key_is_on_the_disk(story: Story) -> None:
+    """A key that only its maker has had would make the post unreadable to its own sender."""
+    recording = story.alice
+    sealed = {
+        index: (frame["envelope"]["destination_ref"], frame["envelope"]["seal"]["epoch"])
+        for index, frame in frames(recording.steps)
+        if frame["type"] == "send" and frame["envelope"]["seal"]["alg"] == "secretbox"
+    }
+    first = set(list(sealed)[:20])
+    assert first
+    disk, choose = Disk(recording.root, recording.before), random.Random(SEED)
+    for index, step in enumerate(recording.steps):
+        disk.apply(step)
+        if index not in first:
+            continue
+        for image in (disk.image(), disk.image(choose), disk.image(keep=True)):
+            [raw] = [data for path, data in image.items() if Path(path).name == "topic_keys.json"]
+            here = {(one["topic"], one["key_epoch"]) for one in json.loads(raw)["keys"]}
+            assert sealed[index] in here, f"seed {SEED}, step {index}"
+
+
 def test_no_message_that_was_accepted_is_lost(story: Story) -> None:
     """201 means: dedupe row, body, history and delivery in the broker's database of every image."""
     acks = messages_accepted(story.broker)

@@ -139,6 +139,8 @@ def bodies(owner: Peer, bob: Peer) -> Mapping[str, Any]:
         "/v1/admin/members/revoke": {"mesh": owner.slug, "member": "nobody"},
         "/v1/admin/invites/revoke": {"mesh": owner.slug, "invite_id": new_id()},
         "/v1/admin/jobs/run": {"job": "message-sweep"},
+        "/v1/admin/console/code": {},
+        "/v1/console/session": {"code": "A" * 22},
     }
 
 

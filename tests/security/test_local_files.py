@@ -137,6 +137,22 @@ while True:
 
 
 @as_root
+@pytest.mark.parametrize("owner", ["another user", "this user"])
+def test_the_sdk_hands_no_token_to_a_port_of_another_user(owner: str, tmp_path: Path) -> None:
+    """The kernel lists who listens on a port."""
+    program = (
+        _FOREIGN_BROKER if owner == "another user" else _FOREIGN_BROKER.replace("os.set", "id or os.set")
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as listener:
+        try:
+            assert listener.stdout is not None
+            reason = sdk._distrust_port(int(listener.stdout.readline()), "http.port")
+        finally:
+            listener.kill()
+    assert (reason is not None) is (owner == "another user")
+
+
+@as_root
 def test_a_process_of_another_user_behind_ones_own_socket_gets_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

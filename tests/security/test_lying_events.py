@@ -88,7 +88,7 @@ class Lies(Rules):
         return text
 
     def behind(self, text: str) -> Iterable[str]:
-        if self.frames and json.loads(text)["type"] == "send_result":
+        if self.frames and json.loads(text)["type"] in ("send_result", "send_results"):
             return self.frames.pop()
         return ()
 

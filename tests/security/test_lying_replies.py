@@ -29,6 +29,11 @@ class Lies(Rules):
         """Whether a lie was told since there were so many."""
         return self.told > before
 
+    def _lied(self, result: dict[str, Any]) -> dict[str, Any]:
+        wrong = {**result, "broker_message_id": self.lie}
+        # The wait of a broker that stops is followed, up to an hour.
+        return wrong if result["status"] >= 500 else {**wrong, "retry_after_ms": 10**18}
+
     def change(self, text: str) -> str:
         frame = json.loads(text)
         if frame["type"] == "call":
@@ -36,9 +41,11 @@ class Lies(Rules):
         elif frame["type"] == "reply" and self._methods.get(frame["id"]) == self.kind:
             self.told += 1
             return json.dumps({"type": "reply", "id": frame["id"], "ok": self.lie})
-        elif frame["type"] == "send_result" and self.kind == "send_result":
+        elif frame["type"] in ("send_result", "send_results") and self.kind == "send_result":
             self.told += 1
-            return json.dumps({**frame, "broker_message_id": self.lie, "retry_after_ms": 10**18})
+            if "items" in frame:
+                return json.dumps({**frame, "items": [self._lied(item) for item in frame["items"]]})
+            return json.dumps(self._lied(frame))
         elif frame["type"] == "event" and self.kind == "event":
             self.told += 1
             return json.dumps({**frame, "data": {"member_id": self.lie, "topic": self.lie}})

@@ -75,7 +75,7 @@ def inside(daemon: Daemon, pid: int, *commands: list[str]) -> list[Any]:
 def test_down_from_another_namespace_ends_the_daemon_and_no_stranger() -> None:
     with mesh("alice") as made:
         alice = made.daemons["alice"]
-        assert alice.send("alice", "kept")[0] == 202
+        assert alice.send("alice", "kept")[0] == 200
         [[code, answer, stranger]] = inside(alice, alice.pid, ["daemon", "down"])
         assert (code, answer["status"], stranger) == (0, "stopped", None)
         # Ended orderly, before the command said so.

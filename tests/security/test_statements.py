@@ -118,6 +118,8 @@ async def test_a_revoked_admin_acts_no_more() -> None:
             assert (await roles(owner))["bob"] == ("member", "active")
         async with dial(broker.url) as again:
             await again.say(admin.hello(await again.next("challenge")))
+            told = Statement.parse((await again.next("revoked"))["statement"])
+            assert (told, told.verify(ada.mesh_id)) == (revoking(ada, admin), True)
             assert (await again.closed())[0] == 4002
         status, answer = await http_request(
             broker.url, "POST", "/v1/join", bob.join_body(make_invite(admin), "mallory", admin.identity)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 
-from claudemesh.runtime.services import TaskOwner
-from tests.support.waiting import WAIT_S
+from tests.support.background import background
 
 
 class Balancer:
@@ -19,21 +17,19 @@ class Balancer:
         self.ports = list(ports)
         self.port = port
         self._turn = count()
-        self._tasks = TaskOwner()
-        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.port}"
 
-    async def serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[Balancer]:
+        """Listen; the connections that are left at the end are cut by the loop's owner."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
-        ready.set()
-        await stop.wait()
-        server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._tasks.join()
+        try:
+            yield self
+        finally:
+            server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         start = next(self._turn)
@@ -41,38 +37,22 @@ class Balancer:
             port = self.ports[(start + offset) % len(self.ports)]
             with suppress(OSError):
                 there, back = await asyncio.open_connection("127.0.0.1", port)
-                self._tasks.start(self._pump(reader, back), "there")
-                self._tasks.start(self._pump(there, writer), "back")
+                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
                 return
         writer.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            while piece := await reader.read(1 << 16):
-                writer.write(piece)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
-            self._writers.discard(writer)
+        with suppress(OSError):
+            try:
+                while piece := await reader.read(1 << 16):
+                    writer.write(piece)
+                    await writer.drain()
+            finally:
+                writer.close()
 
 
 @contextmanager
 def balancer(ports: Sequence[int], port: int) -> Generator[Balancer]:
     """A balancer in a thread of its own."""
-    made, ready = Balancer(ports, port), threading.Event()
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(made.serve(ready, stop)))
-    thread.start()
-    ready.wait(WAIT_S)
-    try:
-        yield made
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
+    with background(Balancer(ports, port).serving()) as made:
+        yield made.value

@@ -7,14 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support.answers import check
-from tests.support.nursery import NURSERY, can_fork
+from tests.support.nursery import nursery_for
 from tests.support.processes import REPOSITORY, Mesh
 from tests.support.waiting import WAIT_S
 
@@ -37,25 +37,42 @@ class Ran:
 
 def run(home: Path, *arguments: str, stdin: bytes = b"", full: bool = False, **environment: str) -> Ran:
     """Run a command, and check JSON against its declaration; `full` takes the way past the fast path."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
-    variables = {**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment}
-    if not full and can_fork(variables):
-        ran = Ran(*NURSERY.run(arguments, variables, WAIT_S, stdin))
-    else:
-        program = "from claudemesh.cli.main import main; raise SystemExit(main())"
-        start = ["-c", program] if full else ["-m", "claudemesh"]
-        done = subprocess.run(
-            [sys.executable, *start, *arguments],
-            cwd=REPOSITORY,
-            env=variables,
-            input=stdin,
-            capture_output=True,
-            timeout=WAIT_S,
-        )
-        ran = Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
+    program = "from claudemesh.cli.main import main; raise SystemExit(main())"
+    start = ["-c", program] if full else ["-m", "claudemesh"]
+    ran = _run("" if full else "cli", start, home, arguments, stdin, environment)
     if "--json" in arguments and ran.code == 0:
         check(arguments, ran.out)
     return ran
+
+
+def run_armed(home: Path, failpoint: str, *arguments: str, **environment: str) -> Ran:
+    """Run a command with an armed failpoint, such as `run.after_join=kill`. A killed one has the code -9."""
+    armed = {"CLAUDEMESH_FAILPOINTS": failpoint, **environment}
+    return _run("armed", ["-m", "tests.support.armed"], home, arguments, b"", armed)
+
+
+def _run(
+    forked: str,
+    start: list[str],
+    home: Path,
+    arguments: Sequence[str],
+    stdin: bytes,
+    environment: Mapping[str, str],
+) -> Ran:
+    """Run a program of the nursery, if it has one of that name and may; else start it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")}
+    variables = {**kept, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY), **environment}
+    if forked and (nursery := nursery_for(variables)):
+        return Ran(*nursery.run(arguments, variables, WAIT_S, stdin, program=forked))
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        cwd=REPOSITORY,
+        env=variables,
+        input=stdin,
+        capture_output=True,
+        timeout=WAIT_S,
+    )
+    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def shell(home: Path, line: str, **environment: str) -> Ran:

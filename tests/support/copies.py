@@ -1,4 +1,4 @@
-"""Copies of a broker's data, taken and put back in every way that an operator does it."""
+"""Copies of a broker's data, taken and put back in every way that an operator does it, and of a host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support.postgres import Server, binaries, sql
-from tests.support.processes import Mesh
+from tests.support.processes import Daemon, Mesh
 from tests.support.waiting import WAIT_S
+
+
+def copy_running(daemon: Daemon, home: Path) -> None:
+    """Copy the home of a running daemon to `home`, as an image of its machine at one moment has it."""
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        shutil.copytree(daemon.home, home, ignore=shutil.ignore_patterns("sock"))
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
 
 
 class Copy:

@@ -57,7 +57,7 @@ class KeyOfEachTopic:
     def want_to_send(self, topic: str) -> None:
         self.wanted.append(topic)
 
-    def renew(self, topic: str) -> None:
+    def renew(self, topic: str, key_epoch: int | None = None) -> None:
         self.wanted.append(topic)
 
     def _key(self, topic: str, key_epoch: int) -> TopicKey:
@@ -114,24 +114,32 @@ def keyring_of(identity: Identity) -> Keyring:
     return Keyring(Path("/dev/null/keypair.json"), identity)
 
 
-def sealer_of(one: Person) -> Sealer:
-    """Return the sealer of this member."""
-    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit(), KeyOfEachTopic())
+def sealer_of(one: Person, key_epoch: int = 1) -> Sealer:
+    """Return the sealer of this member, for which this epoch of every topic is the present one."""
+    keys = KeyOfEachTopic()
+    keys.key_epoch = key_epoch
+    return Sealer(keyring_of(one.identity), MESH_ID, _random.randbytes, BodyLimit(), keys)
 
 
-def sealed(one: Person, directory: Directory, request: SendRequest, client_message_id: str) -> Envelope:
+def sealed(
+    one: Person, directory: Directory, request: SendRequest, client_message_id: str, key_epoch: int = 1
+) -> Envelope:
     """A send of this member as its envelope."""
     to = Destinations(directory).resolve(request.target)
     mentions = Destinations(directory).references(request.mentions)
-    return sealer_of(one).seal(request, to, mentions, client_message_id)
+    return sealer_of(one, key_epoch).seal(request, to, mentions, client_message_id)
 
 
 def delivery(
-    sender: Person, directory: Directory, request: SendRequest | None = None, delivery_id: int = 1
+    sender: Person,
+    directory: Directory,
+    request: SendRequest | None = None,
+    delivery_id: int = 1,
+    key_epoch: int = 1,
 ) -> Deliver:
     """A message of `sender` as the broker delivers it; by default a dm to bob."""
     request = request or parse_send({"to": "bob", "message": "hello"})
     client_message_id = request.client_message_id or new_ulid()
-    envelope = sealed(sender, directory, request, client_message_id)
+    envelope = sealed(sender, directory, request, client_message_id, key_epoch)
     from_ = DeliverySender(sender.member_id, sender.name, sender.identity.ed25519_pubkey)
     return Deliver(delivery_id, new_ulid(), 1, from_, NOW, envelope.to_dict())

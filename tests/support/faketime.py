@@ -1,9 +1,9 @@
 """Wall clocks of whole processes, set by hand with libfaketime; monotonic clocks go on as they are.
 
-A clock is a file, which processes started with its prefix read at each call: it can be set while they run.
+A clock is a file, which processes started with its variables read at each call: it can be set while they run.
 
     clock = FakeClock(folder / "clock")
-    process.prefix = clock.prefix
+    process.environment |= clock.variables
     clock.shift(days=365)
 """
 
@@ -25,6 +25,25 @@ def library() -> Path:
     raise AssertionError(f"{_LIBRARY} is not installed: install the package faketime")
 
 
+# Read by the library when a process starts; it reads the name of the clock's file at each call.
+SETTINGS = {
+    # The clock is read at each call, not every ten seconds.
+    "FAKETIME_NO_CACHE": "1",
+    # By its name in newer and in older versions. CLOCK_BOOTTIME is left alone with it.
+    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    "DONT_FAKE_MONOTONIC": "1",
+    # A correction for old C libraries. With others, a thread that waits for another one would spin.
+    "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+    # Times of files are the kernel's.
+    "NO_FAKE_STAT": "1",
+}
+
+
+def is_fake(preloaded: str) -> bool:
+    """Whether this library gives a process a fake clock."""
+    return Path(preloaded).name == _LIBRARY
+
+
 class FakeClock:
     """The time of day of some processes, as an offset to the real one."""
 
@@ -34,20 +53,9 @@ class FakeClock:
         self.reset()
 
     @property
-    def prefix(self) -> list[str]:
-        """Return the prefix of a command that gives it and its children this clock."""
-        settings = {
-            "LD_PRELOAD": str(self._library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._path),
-            # Read at each call, not every ten seconds.
-            "FAKETIME_NO_CACHE": "1",
-            # By its name in newer and in older versions. CLOCK_BOOTTIME is left alone with it.
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            # Times of files are the kernel's.
-            "NO_FAKE_STAT": "1",
-        }
-        return ["env", *(f"{name}={value}" for name, value in settings.items())]
+    def variables(self) -> dict[str, str]:
+        """Return the variables that give a process and its children this clock."""
+        return {"LD_PRELOAD": str(self._library), "FAKETIME_TIMESTAMP_FILE": str(self._path), **SETTINGS}
 
     def shift(self, *, days: float) -> None:
         """Set it so many days off the real time."""

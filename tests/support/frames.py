@@ -33,6 +33,9 @@ FRAMES: list[frames.Frame] = [
     frames.Send("row-1", ENVELOPE),
     frames.SendResult(7, 201, {"broker_message_id": ULID_TEXT, "history_id": 5, "duplicate": False}),
     frames.Deliver(4, ULID_TEXT, 9, SENDER, 1_700_000_000_000, ENVELOPE),
+    frames.Sends((frames.Send("row-1", ENVELOPE), frames.Send(2, ENVELOPE))),
+    frames.SendResults((frames.SendResult(7, 201, {"duplicate": False}), frames.SendResult("8", 500, {}))),
+    frames.Delivers((frames.Deliver(4, ULID_TEXT, 9, SENDER, 1_700_000_000_000, ENVELOPE),)),
     frames.DeliverAck((1, 2, 3)),
     frames.Call("c1", "topic_list", {}),
     frames.Reply("c1", ok={"items": []}),
@@ -41,6 +44,7 @@ FRAMES: list[frames.Frame] = [
     frames.Event("peer_join", {"name": "bob"}),
     frames.ErrorFrame("unknown_type", "No such type."),
     frames.ErrorFrame("unknown_type", "No such type.", 5),
+    frames.Revoked({"v": 1, "kind": "revocation"}),
     frames.UnknownFrame("from_the_future"),
     frames.UnknownFrame("from_the_future", "x1"),
 ]
@@ -78,7 +82,17 @@ ENVELOPES = st.builds(
     CLIENT_MESSAGE_ID,
     st.binary(min_size=16, max_size=64),
 )
+SENDS = st.builds(frames.Send, FRAME_ID, ENVELOPES.map(lambda made: made.to_dict()))
+RESULTS = st.builds(frames.SendResult, FRAME_ID, st.integers(100, 599), RESULT_FIELDS)
+DELIVERIES = st.builds(
+    frames.Deliver, NUMBER, ULID, NUMBER, SENDERS, TIME_MS, ENVELOPES.map(lambda made: made.to_dict())
+)
 BY_KIND: dict[str, st.SearchStrategy[Any]] = {
+    "sends": st.lists(SENDS, min_size=1, max_size=3).map(lambda items: frames.Sends(tuple(items))),
+    "send_results": st.lists(RESULTS, min_size=1, max_size=3).map(
+        lambda items: frames.SendResults(tuple(items))
+    ),
+    "delivers": st.lists(DELIVERIES, min_size=1, max_size=3).map(lambda items: frames.Delivers(tuple(items))),
     "challenge": st.builds(
         frames.Challenge,
         st.binary(min_size=32, max_size=32),
@@ -104,15 +118,14 @@ BY_KIND: dict[str, st.SearchStrategy[Any]] = {
     "feature_negotiation_response": st.builds(
         frames.FeatureResponse, st.dictionaries(NAME, VALUES, max_size=4), NAMES
     ),
-    "send": st.builds(frames.Send, FRAME_ID, ENVELOPES.map(lambda made: made.to_dict())),
-    "send_result": st.builds(frames.SendResult, FRAME_ID, st.integers(100, 599), RESULT_FIELDS),
-    "deliver": st.builds(
-        frames.Deliver, NUMBER, ULID, NUMBER, SENDERS, TIME_MS, ENVELOPES.map(lambda made: made.to_dict())
-    ),
+    "send": SENDS,
+    "send_result": RESULTS,
+    "deliver": DELIVERIES,
     "deliver_ack": st.builds(frames.DeliverAck, st.lists(NUMBER, max_size=9).map(tuple)),
     "call": st.builds(frames.Call, FRAME_ID, NAME, OBJECT),
     "reply": st.builds(frames.Reply, FRAME_ID, ok=VALUES)
     | st.builds(frames.Reply, FRAME_ID, error=st.fixed_dictionaries({"code": NAME, "message": MESSAGE})),
     "event": st.builds(frames.Event, NAME, OBJECT),
     "error": st.builds(frames.ErrorFrame, NAME, MESSAGE, st.none() | FRAME_ID),
+    "revoked": st.builds(frames.Revoked, OBJECT),
 }

@@ -2,15 +2,18 @@
 
 Importing takes most of the processor time of a start, and the tests start thousands of processes. Each child
 is a process of its own, with its own memory, files, signals and exit code. Only the start of an interpreter
-is left out. Starts as a user makes them are tested in tests/artefact and tests/integration/cli.
+is left out, and the deallocation of its objects at the end. Starts as a user makes them are tested in
+tests/artefact and tests/integration/cli.
 """
 
 from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -19,14 +22,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from tests.support.faketime import SETTINGS, is_fake
 from tests.support.pyz import REPOSITORY
 
 # Variables that take effect before Python runs any code.
 _DECIDED_EARLY = ("PYTHON", "LD_", "LC_", "LANG")
+_PRELOAD = "LD_PRELOAD"
 _LARGEST = 1 << 20
 
 
@@ -73,27 +78,36 @@ class Child:
 
 
 class Nursery:
-    """The process that forks, made at the first request."""
+    """The process that forks, made at the first request. It has these variables too."""
 
-    def __init__(self) -> None:
+    def __init__(self, **variables: str) -> None:
+        self._variables = variables
         self._lock = threading.Lock()
         self._link: socket.socket | None = None
 
     def spawn(
         self, program: str, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]
     ) -> Child:
-        """Start a program (`armed` or `cli`) with these three standard streams, in the checkout."""
+        """Start a program with these three standard streams, in the checkout.
+
+        The program is `armed` or `cli`, or `code`, which runs its argument.
+        """
         request = {"program": program, "arguments": [*arguments], "environment": {**environment}}
         return Child(self, self._ask(request, streams))
 
     def run(
-        self, arguments: Sequence[str], environment: Mapping[str, str], timeout_s: float, stdin: bytes = b""
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        timeout_s: float,
+        stdin: bytes = b"",
+        program: str = "cli",
     ) -> tuple[int, str, str]:
         """Run a command to its end; return its exit code, standard output and standard error."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
             with _pipe_of(stdin) as given:
                 streams = [given, out.fileno(), error.fileno()]
-                process = self.spawn("cli", arguments, environment, streams)
+                process = self.spawn(program, arguments, environment, streams)
                 try:
                     code = process.wait(timeout_s)
                 finally:
@@ -121,7 +135,7 @@ class Nursery:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
                 cwd=REPOSITORY,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **self._variables},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -153,14 +167,27 @@ def _pipe_of(data: bytes) -> Generator[int]:
         writer.join()
 
 
-def can_fork(environment: Mapping[str, str]) -> bool:
-    """Whether a forked process is the same as a started one under these variables, on this system."""
+def nursery_for(environment: Mapping[str, str]) -> Nursery | None:
+    """Return the nursery whose children are the same as processes started under these variables, if any is.
+
+    Processes with fake clocks have one of their own. Each of them reads the clock that its variables name.
+    """
     decided = {key: value for key, value in environment.items() if key.startswith(_DECIDED_EARLY)}
     here = {key: value for key, value in os.environ.items() if key.startswith(_DECIDED_EARLY)}
-    return hasattr(os, "pidfd_open") and decided == {**here, "PYTHONPATH": str(REPOSITORY)}
+    preloaded = decided.get(_PRELOAD)
+    if preloaded == here.get(_PRELOAD):
+        nursery = _NURSERY
+    elif preloaded is not None and is_fake(preloaded):
+        here[_PRELOAD] = preloaded
+        nursery = _FAKED.setdefault(preloaded, Nursery(**{_PRELOAD: preloaded}, **SETTINGS))
+    else:
+        return None
+    is_same = decided == {**here, "PYTHONPATH": str(REPOSITORY)}
+    return nursery if is_same and hasattr(os, "pidfd_open") else None
 
 
-NURSERY = Nursery()
+_NURSERY = Nursery()
+_FAKED: dict[str, Nursery] = {}
 
 
 def serve(link: socket.socket) -> dict[str, Any] | None:
@@ -187,17 +214,41 @@ def serve(link: socket.socket) -> dict[str, Any] | None:
         link.send(str(pid).encode())
 
 
+def _import_everything() -> None:
+    import claudemesh
+
+    for module in pkgutil.walk_packages(claudemesh.__path__, "claudemesh."):
+        importlib.import_module(module.name)
+
+
+def _end(program: Callable[[], int]) -> int:
+    """Run a program, and end as the interpreter does, but leave its objects as they are.
+
+    Their deallocation alone copies each page of the process that forked. Returns the code when the
+    interpreter has to end the process itself.
+    """
+    try:
+        code = program()
+    except SystemExit as request:
+        if not isinstance(request.code, int):
+            raise
+        code = request.code
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    # An output that takes nothing more gives the exit code of the interpreter for it.
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 def main() -> int:
     """Import everything, serve, and in each child run what was asked for."""
     from claudemesh import __main__ as program
-    from claudemesh.broker import app as broker
-    from claudemesh.cli import invite, join, mesh, process
-    from claudemesh.cli.broker import up as broker_up
-    from claudemesh.cli.daemon import up as daemon_up
-    from claudemesh.daemon import app as daemon
     from tests.support import armed
 
-    del broker, daemon, invite, join, mesh, process, broker_up, daemon_up
+    _import_everything()
     # Ctrl-C is for the children: this process ends with the one that asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
@@ -210,9 +261,13 @@ def main() -> int:
     os.environ.update(request["environment"])
     time.tzset()
     sys.argv = ["claudemesh", *request["arguments"]]
-    if request["program"] == "armed":
-        return armed.run()
-    return program.main()
+
+    def code() -> int:
+        exec(sys.argv[1])
+        return 0
+
+    programs = {"armed": armed.run, "cli": program.main, "code": code}
+    return _end(programs[request["program"]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A Postgres server of the tests' own: on a unix socket, in a temporary folder, gone with the test run."""
+"""A Postgres server of the tests' own: on a unix socket, in a temporary folder, gone with the test run.
+
+The folder is in memory where there is room.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import atexit
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
     "shared_buffers": "64MB",
+    "max_wal_size": "256MB",
     "autovacuum": "off",
     "log_min_messages": "warning",
 }
@@ -53,16 +58,43 @@ def account() -> pwd.struct_passwd | None:
     raise AssertionError("there is no account postgres or nobody to run the server as")
 
 
+_MEMORY = Path("/dev/shm")
+_ROOM = 6 << 30
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def _in_memory() -> Path | None:
+    """Return a folder in memory, None when there is not plenty of it.
+
+    A commit waits for the disk, and so does a new database; a test waits for both many times.
+    """
+    try:
+        place = os.statvfs(_MEMORY)
+        [available] = re.findall(
+            r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE
+        )
+    except (OSError, ValueError):
+        return None
+    room = [place.f_bavail * place.f_frsize, int(available) << 10]
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):
+            room.append(int(Path(path).read_text()))
+    return _MEMORY if min(room) >= _ROOM and os.access(_MEMORY, os.W_OK) else None
+
+
 class Server:
     """One server process; its settings can be changed for a start of their own.
 
     With a `primary`, which must be running, it is a standby that follows it once it is started.
     """
 
+    # Where there is room. A subclass whose commits have to wait for a disk sets False.
+    in_memory = True
+
     def __init__(self, primary: Server | None = None) -> None:
         self._account = account()
         # A short folder: a socket path has at most 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="cm-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cm-pg-", dir=_in_memory() if self.in_memory else None))
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self._bin = binaries()

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tests.support.batches import taken_apart
+
 SECTOR = 512
 _WRITES = ("write", "writev", "pwrite64", "sendto", "sendmsg")
 _CALLS = (
@@ -187,7 +189,10 @@ def _decode(text: str) -> bytes:
 
 
 def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The WebSocket frames that were sent, each with the step at which its first write began."""
+    """The WebSocket frames that were sent, each with the step at which its first write began.
+
+    A frame with several items is taken apart.
+    """
     streams: dict[str, bytes] = {}
     for index, step in enumerate(steps):
         if not isinstance(step, Said):
@@ -201,7 +206,7 @@ def frames(steps: list[Step]) -> Iterator[tuple[int, dict[str, Any]]]:
         while frame := _take_frame(streams.get(step.channel, b"")):
             payload, streams[step.channel] = frame
             if payload.startswith(b"{"):
-                yield index, json.loads(payload)
+                yield from ((index, each) for each in taken_apart(json.loads(payload)))
 
 
 def _take_frame(stream: bytes) -> tuple[bytes, bytes] | None:

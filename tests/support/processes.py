@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -20,15 +19,14 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.nursery import NURSERY, Child, can_fork
+from tests.support.nursery import Child, nursery_for
+from tests.support.ports import free_port as free_port
 from tests.support.pyz import REPOSITORY as REPOSITORY
 from tests.support.waiting import WAIT_S
 
 _ARMED = [sys.executable, "-m", "tests.support.armed"]
 _PROGRAM = [sys.executable, "-m", "claudemesh"]
 POLL_S = 0.01
-_FIRST_PORT = 10_000
-_chance = random.SystemRandom()
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
@@ -42,24 +40,6 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         pause.wait(POLL_S)
-
-
-def free_port() -> int:
-    """Return a loopback port without a listener that the kernel gives to no connection.
-
-    A port from the kernel's own range may be taken by another process while its server is stopped, and the
-    server could not start again.
-    """
-    try:
-        first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except OSError:
-        first_given = 0
-    while True:
-        wanted = _chance.randrange(_FIRST_PORT, first_given) if first_given > 2 * _FIRST_PORT else 0
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", wanted))
-            port: int = probe.getsockname()[1]
-            return port
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -102,9 +82,10 @@ class Process:
             **self.environment,
         }
         with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
-            if self.forked and not self.prefix and self.command == _ARMED and can_fork(environment):
+            is_plain = self.forked and not self.prefix and self.command == _ARMED
+            if is_plain and (nursery := nursery_for(environment)):
                 streams = [stream.fileno() for stream in (nothing, log, log)]
-                self._popen = NURSERY.spawn("armed", self.arguments, environment, streams)
+                self._popen = nursery.spawn("armed", self.arguments, environment, streams)
                 return
             self._popen = subprocess.Popen(
                 [*self.prefix, *self.command, *self.arguments],
@@ -220,6 +201,14 @@ class Daemon(Process):
         """POST /v1/send."""
         return self.request("POST", "/v1/send", {"to": to, "message": message, **fields})
 
+    def get_across(self, message: dict[str, Any]) -> None:
+        """Send a message and wait until the broker has taken it, longer than one request may wait."""
+        status, body = self.request("POST", "/v1/send?wait_ms=30000", message)
+        assert (status, body["status"]) == (200, "done") or status == 202, body
+        if status == 202:
+            message_id = body["client_message_id"]
+            until(lambda: self.outbox()[message_id]["status"] == "done", "the broker has taken it")
+
     def post(self, topic: str, message: str, **fields: Any) -> tuple[int, Any]:
         """POST /v1/topic/post."""
         return self.request("POST", "/v1/topic/post", {"topic": topic, "message": message, **fields})
@@ -279,8 +268,9 @@ class Mesh:
             "CLAUDEMESH_HOME": str(daemon.home),
             "PYTHONPATH": str(REPOSITORY),
         }
-        if not prefix and self.program == _PROGRAM and can_fork(environment):
-            code, out, error = NURSERY.run(arguments, environment, WAIT_S)
+        is_plain = not prefix and self.program == _PROGRAM
+        if is_plain and (nursery := nursery_for(environment)):
+            code, out, error = nursery.run(arguments, environment, WAIT_S)
         else:
             done = subprocess.run(
                 [*prefix, *self.program, *arguments],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from websockets.asyncio.client import connect
@@ -14,7 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from claudemesh.runtime.services import TaskOwner
-from tests.support.waiting import WAIT_S
+from tests.support.background import background
+from tests.support.batches import SINGLE
 
 FORWARD, DROP, DOUBLE, CUT, CUT_AFTER = "forward", "drop", "double", "cut", "cut_after"
 
@@ -40,6 +40,8 @@ class Rules:
     def judge(self, text: str) -> str:
         """Count a frame and say what to do with it."""
         kind = json.loads(text)["type"]
+        # A frame with several items counts as one of its kind.
+        kind = SINGLE.get(kind, kind)
         number = self.seen[kind] = self.seen.get(kind, 0) + 1
         action = self.actions.get((kind, number), FORWARD)
         if action != FORWARD:
@@ -91,33 +93,21 @@ async def _serve_one(client: ServerConnection, broker_port: int, rules: Rules) -
                 await client.close(error.rcvd.code, error.rcvd.reason)
 
 
+@asynccontextmanager
+async def _proxying(broker_port: int, rules: Rules, port: int) -> AsyncGenerator[int]:
+    options = {"compression": None, "max_size": rules.max_size, "ping_interval": None}
+    async with serve(
+        lambda client: _serve_one(client, broker_port, rules),
+        "127.0.0.1",
+        port,
+        subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
+        **options,  # type: ignore[arg-type]
+    ) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
 @contextmanager
 def proxy(broker_port: int, rules: Rules, port: int = 0) -> Generator[int]:
     """Run a proxy in a thread of its own; yields its port, which the broker has to know for its own."""
-    ready: threading.Event = threading.Event()
-    state: dict[str, object] = {}
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        state["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
-        loop = asyncio.get_running_loop()
-        options = {"compression": None, "max_size": rules.max_size, "ping_interval": None}
-        async with serve(
-            lambda client: _serve_one(client, broker_port, rules),
-            "127.0.0.1",
-            port,
-            subprotocols=["claudemesh.v1"],  # type: ignore[list-item]
-            **options,  # type: ignore[arg-type]
-        ) as server:
-            state["port"] = server.sockets[0].getsockname()[1]
-            ready.set()
-            await stop.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
-    thread.start()
-    assert ready.wait(WAIT_S)
-    try:
-        yield state["port"]  # type: ignore[misc]
-    finally:
-        state["stop"]()  # type: ignore[operator]
-        thread.join(WAIT_S)
+    with background(_proxying(broker_port, rules, port)) as made:
+        yield made.value

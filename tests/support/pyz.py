@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,24 +76,40 @@ def start(
 
 
 def module_files(pyz: Path) -> dict[str, int]:
-    """The files that an archive for one target unpacks, with their sizes."""
+    """The files that an archive for one target unpacks, with their sizes: byte-code in place of sources."""
     with zipfile.ZipFile(pyz) as archive:
+        [listed] = [name for name in archive.namelist() if re.match(r"bytecode/.*\.txt", name)]
+        replaced = archive.read(listed).decode().split()
         common = {
             info.filename.removeprefix("site-packages/"): info.file_size
             for info in archive.infolist()
             if info.filename.startswith("site-packages/")
         }
     [native] = natives(pyz).values()
-    return common | {name: len(data) for name, data in native.items()}
+    common = {name: size for name, size in common.items() if name not in replaced}
+    return common | {name: len(data) for name, data in (native | byte_code(pyz)).items()}
 
 
 def natives(pyz: Path) -> dict[str, dict[str, bytes]]:
     """The files of each target that the targets of an archive do not share."""
+    return {
+        name.removeprefix("native/").removesuffix(".tar.xz"): files
+        for name, files in _solid(pyz, "native/").items()
+    }
+
+
+def byte_code(pyz: Path) -> dict[str, bytes]:
+    """The byte-code that an archive for one target carries."""
+    [files] = _solid(pyz, "bytecode/").values()
+    return files
+
+
+def _solid(pyz: Path, beginning: str) -> dict[str, dict[str, bytes]]:
     found = {}
     with zipfile.ZipFile(pyz) as archive:
-        for name in (name for name in archive.namelist() if name.startswith("native/")):
+        for name in (name for name in archive.namelist() if re.match(rf"{beginning}.*\.tar\.xz", name)):
             with archive.open(name) as packed, tarfile.open(fileobj=packed, mode="r|xz") as files:
-                found[name.removeprefix("native/").removesuffix(".tar.xz")] = {
+                found[name] = {
                     entry.name: content.read()
                     for entry in files
                     if (content := files.extractfile(entry)) is not None

@@ -63,6 +63,12 @@ async def _flood(member: Peer, kind: str, stopping: asyncio.Event) -> Counter[st
     free = asyncio.Semaphore(IN_FLIGHT)
     async with member.connect(max_queue=None) as link:
         await link.have_key("all")
+        if kind == "over quota":
+            # The broker counts stored bytes from time to time, so that a burst may pass the quota.
+            statuses: set[int] = set()
+            while 507 not in statuses:
+                sent = [await link.send(member.envelope("all", "x" * 4000)) for _ in range(64)]
+                statuses = {(await link.result(request))["status"] for request in sent}
 
         async def read() -> None:
             async for text in link.websocket:

@@ -34,7 +34,6 @@ _BEFORE = {
     "accept.after_bodies": "message_queue",
     "accept.after_history": "message_history",
     "accept.after_deliveries": "delivery_queue",
-    "accept.after_mentions": "mention_index",
     "accept.before_commit": "client_message_dedupe",
 }
 
@@ -171,7 +170,6 @@ class World:
             destination_kind=kind,
             destination_ref=ref,
             priority=1,
-            mentions=(),
             envelope=ENVELOPE,
         )
         return send._replace(**changes)

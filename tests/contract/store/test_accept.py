@@ -77,6 +77,44 @@ async def test_within_a_batch_a_refusal_leaves_its_id_to_the_next(engine: str) -
         assert await w.owed(bob) == [sends[2].broker_message_id, sends[3].broker_message_id]
 
 
+@pytest.mark.parametrize("size", [1, 2, 128])
+async def test_a_send_is_decided_alike_alone_and_among_others(engine: str, size: int) -> None:
+    """Accepted, known and refused sends, in batches of several sizes."""
+    async with world(engine) as w:
+        bob, eve = await w.join("bob"), await w.join("eve")
+        await w.store.members.set_status(w.mesh.id, eve.id, "revoked")
+        await w.store.topics.create(w.mesh.id, "jobs", "queue", w.owner.id, NOW)
+        known = w.dm(w.owner, bob, client_message_id="known")
+        await w.store.messages.accept([known], NOW)
+        sends = [
+            w.dm(w.owner, bob),
+            w.post(w.owner, "all"),
+            w.to_queue(w.owner, "jobs"),
+            w.dm(w.owner, bob, client_message_id="known", request_fingerprint=bytes(31) + b"x"),
+            w.dm(eve, bob),
+            w.dm(w.owner, eve),
+            w.dm(w.owner, bob)._replace(destination_ref="0" * 64),
+            w.post(w.owner, "nowhere"),
+        ]
+        outcomes = []
+        for send in sends:
+            others = [w.dm(bob, w.owner) for _ in range(size - 1)]
+            *before, outcome = await w.store.messages.accept([*others, send], NOW)
+            assert all(isinstance(other, Accepted) for other in before)
+            outcomes.append(outcome)
+        dm, post, job, again, *refused = outcomes
+        assert isinstance(dm, Accepted) and [one.recipient_member_id for one in dm.deliveries] == [bob.id]
+        assert isinstance(post, Accepted) and [one.recipient_member_id for one in post.deliveries] == [bob.id]
+        assert isinstance(job, Accepted) and list(job.deliveries) == []
+        assert isinstance(again, Existing)
+        assert again.row.broker_message_id == known.broker_message_id
+        assert again.row.request_fingerprint == known.request_fingerprint
+        assert refused == [Refused("not_a_member"), *[Refused("destination_not_found")] * 3]
+        found = await w.store.messages.lookup([send.key for send in sends])
+        assert set(found) == {send.key for send in sends[:4]}
+        assert await w.owed(bob) == [known.broker_message_id, *(send.broker_message_id for send in sends[:2])]
+
+
 async def test_a_sender_without_a_mesh_is_no_member(engine: str) -> None:
     """Nor is one of another mesh; the neighbours do not notice."""
     async with world(engine) as w:
@@ -207,15 +245,14 @@ async def test_a_message_that_cannot_be_written_fails_alone(engine: str) -> None
         "accept.after_bodies",
         "accept.after_history",
         "accept.after_deliveries",
-        "accept.after_mentions",
         "accept.before_commit",
     ],
 )
-async def test_a_failure_after_any_of_the_five_inserts_leaves_none(engine: str, point: str) -> None:
-    """Dedupe, body, history, deliveries and mentions commit together, or not at all."""
+async def test_a_failure_after_any_of_the_inserts_leaves_none(engine: str, point: str) -> None:
+    """Dedupe, body, history and deliveries commit together, or not at all."""
     async with world(engine) as w:
         bob = await w.join("bob")
-        send = w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,))
+        send = w.dm(w.owner, bob)
         async with w.failing(point):
             with pytest.raises((OSError, StorageUnavailable), match="crash"):
                 await w.store.messages.accept([send], NOW)

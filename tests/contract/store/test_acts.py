@@ -144,6 +144,10 @@ async def test_a_revocation_is_carried_by_the_entry_of_its_subject(engine: str) 
         [changed] = (await w.store.directory.page(w.mesh.id, before, limit=10)).members
         assert (changed.id, changed.status) == (bob.id, "revoked")
         assert [Statement.parse(orjson.loads(body)) for body in changed.statements] == [statement]
+        carried = await w.store.acts.revocation(acted.member)
+        assert carried is not None
+        assert Statement.parse(orjson.loads(carried)) == statement
+        assert await w.store.acts.revocation(admin) is None
         again = await w.store.acts.revoke(revocation(key, bob, NOW + 5), admin.id, force=False)
         assert isinstance(again, Acted)
         assert not again.has_changed

@@ -45,9 +45,16 @@ async def uploaded(w: World, owner: Member, data: bytes = _DATA, *, lived_ms: in
     """A blob that is complete."""
     blob = await begun(w, owner, data, lived_ms=lived_ms)
     assert await w.store.blobs.resume(blob) == 0
-    assert await w.store.blobs.append(blob.id, 0, data, lived_ms, settle=True)
+    assert await written(w, blob, 0, data, lived_ms)
     assert await w.store.blobs.finish(blob, lived_ms)
     return await found(w, blob)
+
+
+async def written(w: World, blob: Blob, at: int, data: bytes, lived_ms: int) -> bool:
+    """Append bytes in two pieces, and sync them."""
+    pieces = (data[: len(data) // 2], data[len(data) // 2 :])
+    appended = await w.store.blobs.append(blob.id, at, pieces, lived_ms)
+    return appended and await w.store.blobs.settle(blob.id, at + len(data), lived_ms)
 
 
 async def found(w: World, blob: Blob) -> Blob:
@@ -82,13 +89,13 @@ async def test_a_blob_is_read_as_it_was_written(engine: str) -> None:
         blob = await begun(w, w.owner)
         assert await w.store.blobs.resume(blob) == 0
         for at in range(0, len(_DATA), 65_536):
-            assert await w.store.blobs.append(blob.id, at, _DATA[at : at + 65_536], NOW, settle=True)
+            assert await written(w, blob, at, _DATA[at : at + 65_536], NOW)
         assert (await found(w, blob)).received == len(_DATA)
         assert await w.store.blobs.finish(blob, NOW)
         assert (await found(w, blob)).complete
         assert await whole(w, blob) == _DATA
         assert await w.store.blobs.read(blob, 199_999, 100) == _DATA[-1:]
-        assert not await w.store.blobs.append(blob.id, len(_DATA), b"more", NOW, settle=True)
+        assert not await written(w, blob, len(_DATA), b"more", NOW)
         assert (await w.store.blobs.check("")).damaged == []
 
 
@@ -98,7 +105,7 @@ async def test_an_upload_that_begins_again_is_the_same_one(engine: str) -> None:
         first, second = await asyncio.gather(begun(w, w.owner), begun(w, w.owner))
         assert first.id == second.id
         assert await w.store.blobs.resume(first) == 0
-        assert await w.store.blobs.append(first.id, 0, _DATA[:70_000], NOW, settle=True)
+        assert await written(w, first, 0, _DATA[:70_000], NOW)
         again = await begun(w, w.owner)
         assert (again.id, again.received) == (first.id, 70_000)
         assert await w.store.blobs.resume(again) == 70_000
@@ -110,12 +117,12 @@ async def test_another_hash_lets_the_upload_begin_from_its_first_byte(engine: st
     async with world(engine) as w:
         blob = await begun(w, w.owner)
         await w.store.blobs.resume(blob)
-        assert await w.store.blobs.append(blob.id, 0, b"x" * len(_DATA), NOW, settle=True)
+        assert await written(w, blob, 0, b"x" * len(_DATA), NOW)
         assert not await w.store.blobs.finish(blob, NOW)
         again = await found(w, blob)
         assert (again.received, again.complete) == (0, False)
         assert await w.store.blobs.resume(again) == 0
-        assert await w.store.blobs.append(blob.id, 0, _DATA, NOW, settle=True)
+        assert await written(w, blob, 0, _DATA, NOW)
         assert await w.store.blobs.finish(again, NOW)
         assert await whole(w, blob) == _DATA
 
@@ -124,7 +131,7 @@ async def test_bytes_behind_a_gap_are_not_taken(engine: str) -> None:
     async with world(engine) as w:
         blob = await begun(w, w.owner)
         await w.store.blobs.resume(blob)
-        assert not await w.store.blobs.append(blob.id, 1, _DATA[1:], NOW, settle=True)
+        assert not await written(w, blob, 1, _DATA[1:], NOW)
         assert (await found(w, blob)).received == 0
 
 
@@ -152,9 +159,9 @@ async def test_a_member_that_is_revoked_uploads_nothing_more(engine: str) -> Non
         bob = await w.join("bob")
         blob = await begun(w, bob)
         await w.store.blobs.resume(blob)
-        assert await w.store.blobs.append(blob.id, 0, _DATA[:70_000], NOW, settle=True)
+        assert await written(w, blob, 0, _DATA[:70_000], NOW)
         await w.store.members.set_status(w.mesh.id, bob.id, "revoked")
-        assert not await w.store.blobs.append(blob.id, 70_000, _DATA[70_000:], NOW, settle=True)
+        assert not await written(w, blob, 70_000, _DATA[70_000:], NOW)
         assert (await found(w, blob)).received == 70_000
 
 
@@ -222,7 +229,7 @@ async def test_an_upload_without_progress_goes_after_a_day_and_frees_its_quota(e
     async with world(engine) as w:
         blob = await begun(w, w.owner)
         await w.store.blobs.resume(blob)
-        assert await w.store.blobs.append(blob.id, 0, _DATA[:70_000], NOW + 5, settle=True)
+        assert await written(w, blob, 0, _DATA[:70_000], NOW + 5)
         assert await w.store.blobs.sweep(NOW + IDLE_MS) == 0
         assert await w.store.blobs.sweep(NOW + IDLE_MS + 5) == 1
         assert await is_gone(w, blob)

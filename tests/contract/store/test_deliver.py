@@ -33,6 +33,17 @@ async def test_what_is_on_its_way_is_left_out(engine: str) -> None:
         assert list(rest) == list(rows[2:])
 
 
+async def test_owed_deliveries_are_counted_for_each_member_up_to_a_limit(engine: str) -> None:
+    """A member that is owed nothing has the count 0."""
+    async with world(engine) as w:
+        bob, eve = await w.join("bob"), await w.join("eve")
+        await w.store.messages.accept([w.dm(w.owner, bob) for _ in range(3)], NOW)
+        count = w.store.messages.deliveries_owed
+        assert await count([bob.id, eve.id], 100) == {bob.id: 3, eve.id: 0}
+        assert await count([bob.id, eve.id], 2) == {bob.id: 2, eve.id: 0}
+        assert await count([], 100) == {}
+
+
 async def test_an_ack_for_somebody_elses_row_is_ignored(engine: str) -> None:
     """Only the recipient's own; a second ack of the same row does nothing."""
     async with world(engine) as w:

@@ -59,7 +59,8 @@ async def test_every_change_that_others_see_makes_a_version(engine: str) -> None
             "bob": [
                 w.store.members.set_profile(w.mesh.id, bob.id, summary="x", status=None, visible=None),
                 w.store.members.set_profile(w.mesh.id, bob.id, summary=None, status="busy", visible=None),
-                w.store.members.set_profile(w.mesh.id, bob.id, summary=None, status=None, visible=False),
+                w.store.members.set_profile(w.mesh.id, bob.id, visible=False),
+                w.store.members.set_profile(w.mesh.id, bob.id, sessions='[{"name":"api"}]'),
                 w.store.members.set_status(w.mesh.id, bob.id, "revoked"),
             ],
             "ann": [w.store.restoring.put_back_member(put_back, None)],
@@ -280,6 +281,17 @@ async def test_versions_of_meshes_are_asked_for_together(engine: str) -> None:
         nowhere = "01899e2d-0000-7000-8000-00000000aaaa"
         assert await w.store.directory.versions([w.mesh.id, nowhere]) == {w.mesh.id: await newest(w)}
         assert await w.store.directory.version(nowhere) is None
+
+
+async def test_a_revoked_member_does_not_count_as_a_subscriber(engine: str) -> None:
+    """It is given no message either."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        [topic] = await w.store.topics.page(w.mesh.id, w.owner.id)
+        assert topic.subscribers == 2
+        await w.store.members.set_status(w.mesh.id, bob.id, "revoked")
+        [topic] = await w.store.topics.page(w.mesh.id, w.owner.id)
+        assert topic.subscribers == 1
 
 
 async def test_topics_come_in_pages_and_are_counted_on_demand(engine: str) -> None:

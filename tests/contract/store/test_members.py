@@ -171,10 +171,12 @@ async def test_a_profile_changes_what_is_given(engine: str) -> None:
     async with world(engine) as w:
         set_profile = w.store.members.set_profile
         await set_profile(w.mesh.id, w.owner.id, summary="builds", status="busy", visible=None)
-        await set_profile(w.mesh.id, w.owner.id, summary=None, status=None, visible=False)
+        await set_profile(w.mesh.id, w.owner.id, sessions="[]")
+        await set_profile(w.mesh.id, w.owner.id, visible=False)
         found = await w.store.members.by_key(w.mesh.id, w.owner.ed25519_pubkey)
         assert found is not None
         assert (found.summary, found.presence_status, found.visible) == ("builds", "busy", False)
+        assert found.sessions == "[]"
 
 
 async def test_subscribing_is_idempotent_and_needs_a_topic(engine: str) -> None:

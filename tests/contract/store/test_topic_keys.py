@@ -30,6 +30,18 @@ async def state(w: World, one: Member, *key_epochs: int, name: str = "alerts") -
     return found
 
 
+async def delete(w: World) -> None:
+    """Delete the topic."""
+    wish = Deletion(w.mesh.id, "alerts", w.owner.id, may_any=True, force=False, now_ms=NOW)
+    await w.store.topic_deletions.delete(wish)
+
+
+async def codes(w: World, *key_epochs: int) -> list[str | None]:
+    """The codes of refused posts under these epochs, None for accepted ones."""
+    sends = [w.post(w.owner, "alerts", key_epoch=number) for number in key_epochs]
+    return [getattr(one, "error", None) for one in await w.store.messages.accept(sends, NOW)]
+
+
 async def missing(w: World, limit: int = 500) -> list[str]:
     """Names of the subscribers without a wrap."""
     found = await w.store.topic_keys.missing(w.mesh.id, "alerts", limit)
@@ -291,20 +303,20 @@ async def test_holders_are_active_members_with_a_wrap(engine: str) -> None:
         assert await w.store.topic_keys.holders(w.mesh.id, "alerts", among, subscribed=True) == []
 
 
-async def test_two_thousand_subscribers_are_listed_and_wrapped_in_parts(engine: str) -> None:
-    """500 at a time, until none is missing."""
+async def test_many_subscribers_are_listed_and_wrapped_in_parts(engine: str) -> None:
+    """Some at a time, until none is missing."""
     async with world(engine) as w:
         await topic(w, w.owner)
-        people = [member(w.mesh.id, f"m{number}") for number in range(2000)]
+        people = [member(w.mesh.id, f"m{number}") for number in range(200)]
         for one in people:
             await w.store.restoring.put_back_member(one, None)
             await w.store.topics.subscribe(w.mesh.id, "alerts", one.id, NOW)
-        first = await w.store.topic_keys.missing(w.mesh.id, "alerts", 500)
-        made = await make_epoch(w, "alerts", 0, w.owner, *first[:499])
+        first = await w.store.topic_keys.missing(w.mesh.id, "alerts", 50)
+        made = await make_epoch(w, "alerts", 0, w.owner, *first[:49])
         assert isinstance(made, EpochMade)
         rounds = 0
-        while listed := await w.store.topic_keys.missing(w.mesh.id, "alerts", 500):
-            assert len(listed) <= 500
+        while listed := await w.store.topic_keys.missing(w.mesh.id, "alerts", 50):
+            assert len(listed) <= 50
             added = await w.store.topic_keys.add_wraps(
                 w.mesh.id, "alerts", w.owner.id, [wrap_row(1, one, w.owner) for one in listed], 4
             )
@@ -335,6 +347,53 @@ async def test_a_send_is_accepted_under_the_last_three_epochs(engine: str) -> No
         assert isinstance(again[0], Accepted)
         first = w.post(w.owner, "all", key_epoch=1)
         assert await w.store.messages.accept([first], NOW) == [Refused("key_epoch_unknown")]
+
+
+@pytest.mark.parametrize("act", ["revoke", "leave"])
+async def test_a_revocation_ends_the_epochs_that_the_member_may_hold(engine: str, act: str) -> None:
+    """A poster that has not been told of it is refused, and seals again. A departure refuses nothing."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        await topic(w, w.owner, bob)
+        await topic(w, bob, name="jobs", mode="queue")
+        await topic(w, w.owner, name="other")
+        for number in range(2):
+            await make_epoch(w, "alerts", number, w.owner, bob)
+            await make_epoch(w, "jobs", number, w.owner, bob)
+            await make_epoch(w, "other", number, w.owner)
+        if act == "revoke":
+            await w.store.members.set_status(w.mesh.id, bob.id, "revoked")
+        else:
+            await w.store.acts.leave(w.mesh.id, bob.id, force=False)
+
+        async def refusals(*key_epochs: int) -> list[list[str | None]]:
+            sends = [
+                build(w.owner, name, key_epoch=key_epoch)
+                for build, name in ((w.post, "alerts"), (w.to_queue, "jobs"), (w.post, "other"))
+                for key_epoch in key_epochs
+            ]
+            found = [getattr(one, "error", None) for one in await w.store.messages.accept(sends, NOW)]
+            size = len(key_epochs)
+            return [found[at : at + size] for at in range(0, len(found), size)]
+
+        old = "key_epoch_expired" if act == "revoke" else None
+        assert await refusals(1, 2, 3) == [
+            [old, old, "key_epoch_unknown"],
+            [old, old, "key_epoch_unknown"],
+            [None, None, "key_epoch_unknown"],
+        ]
+        await make_epoch(w, "alerts", 2, w.owner)
+        await make_epoch(w, "jobs", 2, w.owner)
+        assert (await refusals(2, 3))[:2] == [[old, None]] * 2
+
+
+async def test_a_send_under_a_number_that_was_left_out_is_refused(engine: str) -> None:
+    """No epoch of that number is here, so no member could be given its key."""
+    async with world(engine) as w:
+        await topic(w, w.owner)
+        await make_epoch(w, "alerts", 0, w.owner)
+        await make_epoch(w, "alerts", 1, w.owner, number=9)
+        assert await codes(w, 1, 7, 8, 9) == ["key_epoch_expired"] * 3 + [None]
 
 
 async def test_a_queue_s_message_goes_to_a_worker_with_a_wrap_of_its_epoch(engine: str) -> None:
@@ -382,6 +441,22 @@ async def test_an_older_epoch_is_owed_for_messages_since_the_subscription_only(e
         assert await owed(w.mesh.id, "jobs", bob.id, 1)
 
 
+async def test_a_subscription_that_is_put_back_brings_posts_and_no_key_of_before(engine: str) -> None:
+    """Any member can name an earlier time as the one at which it was subscribed."""
+    async with world(engine) as w:
+        bob = await w.join("bob")
+        await topic(w)
+        for number in range(2):
+            await make_epoch(w, "alerts", number, w.owner)
+            await w.store.messages.accept([w.post(w.owner, "alerts", key_epoch=number + 1)], NOW)
+        await w.store.topics.subscribe(w.mesh.id, "alerts", bob.id, NOW + 1)
+        put_back = w.store.restoring.backfill
+        assert await put_back(w.mesh.id, "alerts", bob.id, since_ms=NOW - 1, limit=10, now_ms=NOW + 1) == 2
+        owed = w.store.topic_keys.is_owed
+        assert [await owed(w.mesh.id, "alerts", bob.id, number) for number in (1, 2)] == [False, False]
+        assert [one.id for one in await w.store.topic_keys.missing(w.mesh.id, "alerts", 10)] == [bob.id]
+
+
 async def test_what_no_message_needs_is_swept(engine: str) -> None:
     """First the wraps, when nothing under the epoch is owed; the epoch, when nothing under it is stored."""
     async with world(engine) as w:
@@ -407,18 +482,47 @@ async def test_what_no_message_needs_is_swept(engine: str) -> None:
         assert sorted({one.key_epoch for one in found.wraps}) == [3, 4, 5]
 
 
-async def test_a_deleted_topic_takes_its_keys_with_it(engine: str) -> None:
-    """One of its name that is created later begins with its first epoch."""
+async def test_no_number_has_two_keys_when_a_topic_is_made_again(engine: str) -> None:
+    """Sends that were sealed for the one before are refused for their seal, and posts to it stay open."""
+    async with world(engine) as w:
+        bob, carol = await w.join("bob"), await w.join("carol")
+        await topic(w, w.owner, bob)
+        for number in range(2):
+            await make_epoch(w, "alerts", number, w.owner, bob)
+        await delete(w)
+        keys = w.store.topic_keys
+        assert await keys.state(w.mesh.id, "alerts", bob.id, ()) is None
+        assert await keys.state(w.mesh.id, "alerts", carol.id, (1, 2)) is None
+        found = await state(w, bob, 2)
+        assert (found.current, found.rekey_wanted, [one.key_epoch for one in found.wraps]) == (0, False, [2])
+        await topic(w, carol)
+        found = await state(w, carol)
+        assert (found.current, found.floor, found.rekey_wanted, found.wraps) == (2, 2, True, ())
+        assert [one.id for one in await keys.missing(w.mesh.id, "alerts", 10)] == [carol.id]
+        assert await codes(w, 1, 2, 3) == ["key_epoch_expired", "key_epoch_expired", "key_epoch_unknown"]
+        assert not isinstance(await make_epoch(w, "alerts", 2, w.owner, carol), EpochRefused)
+        assert await codes(w, 2, 3) == ["key_epoch_expired", None]
+
+
+async def test_of_a_deleted_topic_the_last_number_is_kept(engine: str) -> None:
+    """As long as the deletion is known; what no message needs is swept."""
     async with world(engine) as w:
         bob = await w.join("bob")
-        await topic(w, w.owner, bob)
-        await make_epoch(w, "alerts", 0, w.owner, bob)
-        wish = Deletion(w.mesh.id, "alerts", w.owner.id, may_any=True, force=False, now_ms=NOW)
-        await w.store.topic_deletions.delete(wish)
-        assert await w.store.topic_keys.state(w.mesh.id, "alerts", bob.id, ()) is None
         await topic(w, bob)
-        found = await state(w, bob, 1)
-        assert (found.current, found.epochs, found.wraps, found.rekey_wanted) == (0, (), (), False)
+        for number in range(3):
+            await make_epoch(w, "alerts", number, w.owner, bob)
+        await w.store.messages.accept([w.post(w.owner, "alerts", key_epoch=1)], NOW)
+        await delete(w)
+        keys = w.store.topic_keys
+        # One at a time: epochs that stay are in the way of no other.
+        while await keys.sweep(3, 1, most=1):
+            pass
+        found = await keys.state(w.mesh.id, "alerts", bob.id, (1, 2, 3))
+        assert found is not None
+        assert [one.key_epoch for one in found.epochs] == [1, 3]
+        assert [one.key_epoch for one in found.wraps] == [1]
+        await topic(w)
+        assert (await state(w, bob)).current == 3
 
 
 async def test_an_epoch_that_is_made_while_the_store_fails_is_whole_or_not_there(engine: str) -> None:

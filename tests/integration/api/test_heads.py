@@ -44,7 +44,9 @@ async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path, beg
     async with served(tmp_path, deadlines=Deadlines(head_s=0.05)) as daemon:
         reader, writer = await daemon.connect()
         writer.write(begun)
-        await reader.read(-1)
+        # The deadline may come before the server has read everything.
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read(-1)
         writer.close()
 
 

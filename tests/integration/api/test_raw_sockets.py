@@ -149,6 +149,8 @@ async def test_head_is_answered_on_every_route_of_get_that_does_nothing(tmp_path
     # Topics, invites and the history are the broker's to list, and it is away.
     other = dict.fromkeys(("/v1/topic/list", "/v1/invites", "/v1/history"), b"503 Service Unavailable")
     other |= dict.fromkeys([route.path for route in routes if route.acts], b"405 Method Not Allowed")
+    # It names no topic.
+    other["/v1/topic/keyless"] = b"400 Bad Request"
     async with served(tmp_path) as daemon:
         for path in paths:
             raw = await daemon.raw(f"HEAD {path} HTTP/1.1\r\n{CLOSING}\r\n".encode())

@@ -224,6 +224,7 @@ async def test_peers_are_listed_while_the_broker_is_away(tmp_path: Path) -> None
             "online",
             "status",
             "summary",
+            "sessions",
             "last_seen_at",
             "name_is_pinned_to_another",
             "verified",

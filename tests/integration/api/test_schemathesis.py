@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import tempfile
-import threading
-from collections.abc import Coroutine, Generator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 from claudemesh.daemon.api.app import ROUTES
 from claudemesh.daemon.api.openapi import document
 from tests.integration.api.served import BrokerAnswers, Served, served
-from tests.support.waiting import WAIT_S
+from tests.support.background import Background, background
 
 # The daemon's thread draws its reconnect jitter from `random` meanwhile; the strategies here do not.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
@@ -36,6 +34,16 @@ _BROKER = {
     "topic_subscribe": {},
     "topic_unsubscribe": {},
     "topic_rekey": {"topic": "all", "rekey_wanted": True},
+    "topic_key": {
+        "topic": "all",
+        "mode": "topic",
+        "current": None,
+        "epochs": [],
+        "rekey_wanted": False,
+        "wraps": [],
+        "missing": [],
+        "missing_more": False,
+    },
     "topic_list": {"items": [_ROW]},
     "topic_delete": {"topic": "all", "mode": "topic", "dropped": 0},
     "profile": {},
@@ -49,42 +57,19 @@ _CHECKS = (
 )
 
 
-class _Background:
-    """The API in a loop of its own thread: schemathesis speaks plain HTTP and waits for each answer."""
-
-    def __init__(self) -> None:
-        self._started: Future[Served] = Future()
-        self._stop: asyncio.Event
-        self._loop: asyncio.AbstractEventLoop
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-
-    def start(self) -> Served:
-        self._thread.start()
-        return self._started.result(WAIT_S)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(WAIT_S)
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
-
-    async def _run(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        with tempfile.TemporaryDirectory(prefix="cm-") as folder:
-            async with served(Path(folder), link=BrokerAnswers(_BROKER), tcp=True) as daemon:
-                await daemon.receive("hi", "there")
-                self._started.set_result(daemon)
-                await self._stop.wait()
+@asynccontextmanager
+async def _daemon() -> AsyncGenerator[Served]:
+    with tempfile.TemporaryDirectory(prefix="cm-") as folder:
+        async with served(Path(folder), link=BrokerAnswers(_BROKER), tcp=True) as daemon:
+            await daemon.receive("hi", "there")
+            yield daemon
 
 
 @pytest.fixture(scope="module")
-def background() -> Generator[_Background]:
-    """One daemon for all generated requests."""
-    made = _Background()
-    made.daemon = made.start()  # type: ignore[attr-defined]
-    yield made
-    made.stop()
+def running() -> Generator[Background[Served]]:
+    """One daemon for all generated requests; schemathesis speaks plain HTTP and waits for each answer."""
+    with background(_daemon()) as made:
+        yield made
 
 
 def _schema() -> Any:
@@ -106,11 +91,11 @@ schema = _schema()
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-def test_the_daemon_does_what_it_describes(case: Any, background: Any) -> None:
+def test_the_daemon_does_what_it_describes(case: Any, running: Background[Served]) -> None:
     """For any request: no fault, and only statuses, types and shapes that openapi.json names."""
-    daemon = background.daemon
+    daemon = running.value
     _shorten_wait(case)
-    before = len(background.run(daemon.rows()))
+    before = len(running.run(daemon.rows()))
     with requests.Session() as session:
         session.headers["Host"] = "localhost"
         response = case.call(session=session, base_url=f"http://127.0.0.1:{daemon.port}")
@@ -119,7 +104,7 @@ def test_the_daemon_does_what_it_describes(case: Any, background: Any) -> None:
     assert response.status_code < 500 or json.loads(response.content)["error"] == "broker_unavailable"
     if response.status_code >= 400:
         assert json.loads(response.content)["message"]
-        assert len(background.run(daemon.rows())) == before
+        assert len(running.run(daemon.rows())) == before
 
 
 def _shorten_wait(case: Any) -> None:

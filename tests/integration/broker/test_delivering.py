@@ -319,6 +319,7 @@ async def test_calls_with_bad_parameters_get_a_code_and_a_sentence() -> None:
         ("profile", {"summary": "x" * 513}, "invalid_params"),
         ("profile", {"status": "a\u001bb"}, "invalid_params"),
         ("profile", {"visible": 1}, "invalid_params"),
+        ("profile", {"sessions": [{"name": "A B"}]}, "invalid_params"),
         ("history", {"after": -1}, "invalid_params"),
         ("history", {"before": "x"}, "invalid_params"),
         ("history", {"limit": 501}, "invalid_params"),

@@ -197,3 +197,83 @@ def damaged(chance: random.Random, frame: Frame) -> str:
         at = chance.randrange(len(text))
         text = text[:at] + chance.choice('{}[]",:\\x7') + text[at + chance.randrange(2) :]
     return text
+
+
+async def answers_to(link: Link, count: int) -> tuple[dict[Any, Frame], set[str]]:
+    """Return so many results by their ids, and the types of the frames that brought them."""
+    results: dict[Any, Frame] = {}
+    kinds = set()
+    while len(results) < count:
+        frame = orjson.loads(await link.websocket.recv())
+        if frame["type"] in ("send_result", "send_results"):
+            kinds.add(frame["type"])
+            results.update({item["id"]: item for item in frame.get("items", [frame])})
+    return results, kinds
+
+
+@pytest.mark.parametrize("batches", [True, False], ids=["negotiated", "older daemon"])
+async def test_sends_of_one_frame_are_answered_and_delivered_each(batches: bool) -> None:
+    """In one frame when the peer takes it, in single ones otherwise; a wrong item is answered alone."""
+    optional = ("frame_batches",) if batches else ()
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect(optional=optional) as sending, bob.connect(optional=optional) as receiving:
+            await receiving.settle()
+            good = [ada.envelope(bob, f"m{number}") for number in range(6)]
+            twice = orjson.dumps(good[1]).replace(b'"v":1', b'"v":1,"v":1')
+            parts = [orjson.dumps(one) for one in (*good[:3], {**good[3], "extra": 1}, *good[4:])]
+            parts[1] = twice
+            items = b",".join(b'{"id":%d,"envelope":%b}' % (name, raw) for name, raw in enumerate(parts))
+            await sending.websocket.send(b'{"type":"sends","items":[%b]}' % items, text=True)
+            results, kinds = await answers_to(sending, 6)
+            statuses = {name: result["status"] for name, result in results.items()}
+            assert statuses == {0: 201, 1: 400, 2: 201, 3: 400, 4: 201, 5: 201}
+            assert {results[name]["error"] for name in (1, 3)} == {"invalid_envelope"}
+            delivered, told = [], set()
+            while len(delivered) < 4:
+                frame = orjson.loads(await receiving.websocket.recv())
+                if frame["type"] in ("deliver", "delivers"):
+                    told.add(frame["type"])
+                    delivered += frame.get("items", [frame])
+            # The same in one frame again: each is a duplicate of its own.
+            await sending.say(
+                {"type": "sends", "items": [{"id": f"n{n}", "envelope": good[n]} for n in (0, 2, 4, 5)]}
+            )
+            again, _ = await answers_to(sending, 4)
+    accepted = [results[name] for name in (0, 2, 4, 5)]
+    assert [one["broker_message_id"] for one in delivered] == [one["broker_message_id"] for one in accepted]
+    assert [again[f"n{n}"]["broker_message_id"] for n in (0, 2, 4, 5)] == [
+        one["broker_message_id"] for one in accepted
+    ]
+    assert {one["duplicate"] for one in again.values()} == {True}
+    if batches:
+        assert "send_results" in kinds
+    else:
+        assert kinds == {"send_result"}
+        assert told == {"deliver"}
+
+
+async def test_owed_deliveries_leave_in_frames_with_several_items() -> None:
+    """In order, and acknowledged by their ids as always; a large one has a frame of its own."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as sending:
+            for number in range(40):
+                text = "x" * 70_000 if number == 10 else f"m{number}"
+                assert (await sending.request(ada.envelope(bob, text)))["status"] == 201
+        async with bob.connect(optional=("frame_batches",)) as receiving:
+            frames: list[list[Frame]] = []
+            while sum(map(len, frames)) < 40:
+                frame = orjson.loads(await receiving.websocket.recv())
+                if frame["type"] in ("deliver", "delivers"):
+                    frames.append(frame.get("items", [frame]))
+            items = [item for frame in frames for item in frame]
+            await receiving.acknowledge(items)
+            while await broker.context.store.messages.deliveries_pending():
+                await broker.context.store.ping()
+    assert [item["history_id"] for item in items] == sorted(item["history_id"] for item in items)
+    assert len(frames) < 40
+    assert max(map(len, frames)) <= 32
+    assert [len(frame) for frame in frames if len(orjson.dumps(frame)) > 70_000] == [1]

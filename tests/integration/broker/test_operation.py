@@ -12,10 +12,11 @@ import orjson
 import pytest
 
 from claudemesh.broker.app import Broker
-from claudemesh.broker.settings import BrokerSettings
+from claudemesh.broker.settings import BrokerSettings, Limits
 from claudemesh.runtime.errors import StorageUnavailable
 from claudemesh.runtime.exits import CANNOT_CREATE, CONFIGURATION, TEMPORARY, ExitWith
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.living import files_in
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Frame, http_request, make_identity, owner_body
 
@@ -30,7 +31,7 @@ async def test_everything_in_the_data_dir_is_private(tmp_path: Path) -> None:
         await create_mesh(broker)
         folder = broker.settings.data_dir
         assert mode(folder) == 0o700
-        assert {path.name: oct(mode(path)) for path in folder.iterdir() if mode(path) != 0o600} == {}
+        assert {path.name: oct(mode(path)) for path in files_in(folder) if mode(path) != 0o600} == {}
         text = (folder / "broker.json").read_bytes()
         found = orjson.loads(text)
         assert found.pop("settings")["listen"] == broker.settings.listen
@@ -120,6 +121,22 @@ async def test_stop_answers_what_is_in_flight_and_closes_with_4006() -> None:
     assert (code, reason["kind"]) == (4006, "broker_draining")
     assert {result["status"] for result in results} <= {201, 503}
     assert sum(result["status"] == 201 for result in results) >= 1
+
+
+async def test_a_stop_that_misses_acknowledgements_logs_whose_they_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The deliveries stay owed."""
+    async with running_broker(limits=Limits(acks_s=1.0)) as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            await link.request(ada.envelope(ada))
+            await link.deliveries(1)
+            await broker.stop()
+            assert (await link.closed())[0] == 4006
+    [line] = [record for record in caplog.records if record.msg == "acks_missing"]
+    fields = line.fields  # type: ignore[attr-defined]
+    assert (fields["members"], fields["deliveries"]) == ([ada.member_id], 1)
 
 
 async def test_a_draining_broker_says_so() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from claudemesh.runtime.exits import CONFIGURATION, UNAVAILABLE
 from tests.support.broker import create_mesh, join_mesh, running_broker
-from tests.support.postgres import empty_database, sql
+from tests.support.postgres import empty_database
 from tests.support.processes import REPOSITORY
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import http_request
@@ -43,7 +43,6 @@ async def test_a_dm_and_a_topic_post_are_accepted_and_delivered(tmp_path: Path) 
         assert conflict["status"] == 409
         assert [frame["envelope"] for frame in frames] == [dm, post]
         assert [frame["broker_message_id"] for frame in later] == [results[1]["broker_message_id"]]
-        assert await sql(url, "SELECT count(*) FROM mesh.mention_index") == 1
 
 
 async def test_messages_outlive_the_broker_and_its_data_dir(tmp_path: Path) -> None:

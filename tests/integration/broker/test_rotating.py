@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from claudemesh.broker.settings import Limits
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import peer_entry
 from claudemesh.protocol.rotation import make_rotation, proven_chain
@@ -164,3 +165,28 @@ async def test_other_connections_of_the_member_are_closed_at_every_broker() -> N
             assert (await here.closed())[0] == 4006
             assert (await elsewhere.closed())[0] == 4006
             await caller.settle()
+
+
+async def test_a_member_rotates_so_often_a_day_and_repetitions_are_free() -> None:
+    """Each rotation goes to the whole mesh. Another member is not kept from its own."""
+    async with running_broker(limits=Limits(key_rotations_a_day=2)) as broker:
+        ada = await create_mesh(broker)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as link, bob.connect() as other:
+            for _ in range(2):
+                new = make_identity()
+                asked = request_of(ada, new)
+                replies = [await link.call("rotate_keys", **asked) for _ in range(3)]
+                assert {reply["ok"]["pubkey"] for reply in replies} == {new.ed25519_pubkey}
+                ada = keyed(ada, new)
+            refused = await link.call("rotate_keys", **request_of(ada, make_identity()))
+            assert refused["error"]["code"] == "too_many_rotations"
+            status, body = await http_request(
+                broker.url,
+                "POST",
+                "/v1/rotate",
+                {"mesh_id": ada.mesh_id, **request_of(ada, make_identity())},
+            )
+            assert (status, body["error"]) == (429, "too_many_rotations")
+            assert "ok" in await link.call("rotate_keys", **asked)
+            assert "ok" in await other.call("rotate_keys", **request_of(bob, make_identity()))

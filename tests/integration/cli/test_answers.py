@@ -17,11 +17,14 @@ from tests.support.answers import check, command_of
 from tests.support.cli import begin, run
 from tests.support.processes import free_port
 
-# Commands that the walk leaves out: `run` prints what its command prints, `mcp` speaks a protocol of its own;
+# Commands that the walk leaves out: `run` prints the output of its command, `mcp` and `hook` serve clients;
 # the others change this machine, or need a copy of a home, and tests of their own compare their answers.
 LEFT_OUT = {
     "run",
+    "web",
     "mcp",
+    "hook",
+    "integrate",
     "daemon install-service",
     "daemon uninstall-service",
     "daemon accept-host",
@@ -159,6 +162,7 @@ def looking(walked: Walk) -> None:
         ["status"],
         ["daemon", "status"],
         ["daemon", "ps"],
+        ["ps"],
         ["daemon", "hooks"],
         ["daemon", "metrics"],
         ["logs", "-n", "5"],
@@ -173,6 +177,7 @@ def looking(walked: Walk) -> None:
         ["describe"],
         ["describe", "send"],
         ["completion", "bash"],
+        ["sdk", "typescript"],
     ):
         walked.say("alice", *words)
     walked.say("alice", "doctor", codes=(0, 69))
@@ -184,6 +189,7 @@ def administering(walked: Walk) -> None:
     (invite,) = walked.say("alice", "broker", "invite", "list", "team", *data)["items"]  # type: ignore[misc]
     for words in (
         ["status"],
+        ["web", "--no-open"],
         ["logs", "-n", "5"],
         ["config", "check"],
         ["config", "show"],
@@ -203,10 +209,11 @@ def repairing(walked: Walk) -> None:
     """Sends that wait while the broker is away, and commands that change the daemon."""
     data = ["--data-dir", str(walked.data)]
     walked.say("alice", "broker", "member", "revoke", "team", "bob", *data)
+    walked.say("alice", "topic", "create", "repairs")
     walked.say("alice", "broker", "down", *data)
     walked.say("alice", "broker", "down", *data)
     for name in ("stuck", "lost"):
-        walked.say("alice", "send", "alice", name, "--id", name)
+        walked.say("alice", "topic", "post", "repairs", name, "--id", name)
     walked.say("alice", "outbox", "drop", "lost")
     walked.say("alice", "outbox", "requeue", "stuck")
     walked.say("alice", "outbox", "prune", "--confirm")

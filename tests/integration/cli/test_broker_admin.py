@@ -198,6 +198,8 @@ def test_commands_on_the_host_of_a_tls_broker_dial_the_address_of_its_certificat
         assert (status.code, status.json["url"], status.json["ready"]) == (OK, public, True)
         named = admin(made, "mesh", "list", "--broker", public)
         assert (named.code, "signed by no authority that this host trusts" in named.err) == (78, True)
+        assert f"try: claudemesh broker mesh list --broker {public} " in named.err
+        assert named.err.endswith(" --ca-file FILE\n")
 
 
 def test_commands_beside_a_broker_trust_its_certificate_by_themselves() -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from claudemesh.cli.broker import background
+from claudemesh.protocol.invites import parse_link
 from tests.support.cli import Ran, begin, run
+from tests.support.living import paths_in
 from tests.support.processes import REPOSITORY, Mesh, free_port, mesh, until
 
 OK, UNAVAILABLE, TEMPORARY, CONFIGURATION = 0, 69, 75, 78
@@ -182,6 +184,17 @@ def test_a_broker_at_a_wildcard_names_the_address_to_dial(place: Place) -> None:
     assert place.run("broker", "status", "--json").json["dialled_urls"] == [shown[1]]
 
 
+def test_a_mesh_is_made_before_the_public_address_leads_to_the_broker(place: Place) -> None:
+    """The error has the command that dials the broker directly; invites hold the public address then."""
+    public = "wss://mesh.invalid"
+    assert place.run("broker", "up", "-d", "--public-url", public).code == OK
+    refused = place.run("mesh", "create", "team", "--name", "alice", "--json")
+    assert (refused.code, refused.json["error"]) == (UNAVAILABLE, "broker_unreachable")
+    assert refused.json["next"] == f"claudemesh mesh create team --name alice --broker {place.url}"
+    assert place.run(*refused.json["next"].split()[1:]).code == OK
+    assert parse_link(place.run("invite", "create", "-q").out.strip()).broker_url == public
+
+
 def test_a_broker_in_the_foreground_names_the_address_to_dial(place: Place) -> None:
     """The public one, if there is any."""
     for options, expected in (
@@ -206,12 +219,14 @@ def test_a_password_is_passed_to_the_background_by_a_variable() -> None:
         "database_url": "postgresql://mesh:secret@db/mesh",
         "public_url": ("wss://one.example.org", "wss://two.example.org"),
         "allow_unsafe_postgres": True,
+        "console": False,
         "redis_url": None,
     }
     assert background._arguments(flags) == [
         *("--listen", "0.0.0.0:7900"),
         "--allow-unsafe-postgres",
         *("--public-url", "wss://one.example.org", "--public-url", "wss://two.example.org"),
+        "--no-console",
     ]
     assert background._secrets(flags) == {"CLAUDEMESH_BROKER_DATABASE_URL": flags["database_url"]}
 
@@ -248,7 +263,7 @@ def test_root_administers_a_broker_that_runs_as_a_user_of_its_own(service: tuple
     token = {"CLAUDEMESH_BROKER_DATA_DIR": str(data)}
     created = run(made.root / "x", "mesh", "create", "team", "--name", "alice", **token)
     assert (created.code, created.err.count("chown")) == (OK, 0)
-    assert {path.stat().st_uid for path in data.iterdir()} == {SERVICE_USER}
+    assert {path.stat().st_uid for path in paths_in(data)} == {SERVICE_USER}
     assert run(made.root / "x", "broker", "down", *there).code == OK
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.audit import wait_received
 from tests.support.cli import homes, run
+from tests.support.living import paths_in
 from tests.support.processes import REPOSITORY, Mesh, mesh
 
 OK, USAGE, UNAVAILABLE, CONFIGURATION = 0, 64, 69, 78
@@ -28,7 +29,7 @@ def test_send_and_inbox_in_both_directions(pair: Mesh) -> None:
     assert sent.code == OK
     wait_received(pair.daemons["bob"], [sent.json["client_message_id"]])
     shown = run(bob, "inbox").out
-    assert re.search("1\talice\tyou\t.*\thello bob\n", shown)
+    assert re.search(r"\n\d+\talice\tyou\t.*\thello bob\n", shown)
     assert "from stdin\\x0asecond line ü\\x0a\n" in shown
     bodies = [item["body"] for item in run(bob, "inbox", "--json").json["items"]]
     assert bodies[-1] == "from stdin\nsecond line ü\n"
@@ -146,7 +147,7 @@ def test_detached_with_its_own_broker_from_an_empty_home(tmp_path: Path) -> None
         assert (started.code, started.err) == (OK, "")
         assert "runs already" in run(home, *with_broker).out
         assert run(home, "send", "#all", "hello", "--wait", "30000").out.startswith("done ")
-        for path in home.rglob("*"):
+        for path in paths_in(home):
             if not path.is_symlink() and path.name not in ("schema_version",):
                 assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
     finally:

@@ -63,7 +63,8 @@ def test_check_lists_every_fault_of_all_files(home: Path) -> None:
         "config.toml:4: [outbox] max_age_hours_cap must be a whole number from 1 to 87840, not 0.",
         "hooks.toml:2: [on-dm] timeout_s must be a number from 0.1 to 3600, not 0.",
         "broker.toml:1: There is no key redis_ul. Did you mean redis_url?",
-        "broker.toml:2: database_url must be a URL such as postgresql://user@host:5432/database.",
+        "broker.toml:2: database_url must be a URL such as postgresql://user@host:5432/database. "
+        "The URL does not begin with postgresql:// or postgres://.",
     ]
     lines = done.err.splitlines()
     assert len(lines) == len(expected)

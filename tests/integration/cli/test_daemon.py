@@ -28,7 +28,7 @@ def test_ps_lists_daemons_that_run_and_that_do_not(pair: Mesh) -> None:
     finally:
         shutil.rmtree(alice / "daemon/other")
     assert (items["demo"]["state"], items["demo"]["link"]) == ("up", "up")
-    assert (items["other"]["state"], items["other"]["pid"]) == ("down", None)
+    assert (items["other"]["state"], items["other"]["name"], items["other"]["pid"]) == ("down", "alice", None)
 
 
 def test_metrics_are_printed_as_they_are_or_as_json(pair: Mesh) -> None:
@@ -87,12 +87,13 @@ def test_restart_comes_back_with_what_was_queued() -> None:
     """With its broker, when that was inside."""
     with mesh("alice") as made:
         daemon = made.daemons["alice"]
+        assert daemon.request("POST", "/v1/topic/create", {"topic": "news"})[0] in (200, 201)
         daemon.stop()
         made.broker.kill()
         assert run(daemon.home, "daemon", "up", "-d").code == OK
         try:
             before = daemon.request("GET", "/v1/health")[1]["pid"]
-            assert daemon.send("alice", "kept", client_message_id="kept")[0] == 202
+            assert daemon.post("news", "kept", client_message_id="kept")[0] == 202
             assert run(daemon.home, "daemon", "restart").code == OK
             assert daemon.request("GET", "/v1/health")[1]["pid"] != before
             assert daemon.outbox()["kept"]["status"] == "pending"

@@ -15,6 +15,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pytest
 from tests.support.audit import wait_done
 from tests.support.certificates import authority
 from tests.support.cli import Ran, run
+from tests.support.disks import fill, small_disk
 from tests.support.faketime import FakeClock
 from tests.support.processes import REPOSITORY, Daemon, Mesh, free_port, mesh, until
 from tests.support.waiting import WAIT_S
@@ -134,7 +136,6 @@ def test_each_trouble_with_a_certificate_has_its_own_name(lonely: Daemon, tmp_pa
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(signed.cert, signed.key)
     clock = FakeClock(tmp_path / "clock")
-    faked = dict(setting.split("=", 1) for setting in clock.prefix[1:])
     trusted = {"SSL_CERT_FILE": str(signed.ca)}
     with serving(context) as port:
         unknown = dial(lonely, f"wss://localhost:{port}")
@@ -144,7 +145,7 @@ def test_each_trouble_with_a_certificate_has_its_own_name(lonely: Daemon, tmp_pa
         assert dial(lonely, f"wss://localhost:{port}", **trusted)["code"] == "not_a_broker"
         for days, code in ((10, "certificate_expired"), (-10, "certificate_not_yet_valid")):
             clock.shift(days=days)
-            assert dial(lonely, f"wss://localhost:{port}", **trusted, **faked)["code"] == code
+            assert dial(lonely, f"wss://localhost:{port}", **trusted, **clock.variables)["code"] == code
 
 
 def test_a_proxy_in_the_way_is_named(lonely: Daemon) -> None:
@@ -194,10 +195,27 @@ def test_a_clock_that_differs_from_the_brokers_is_found(tmp_path: Path) -> None:
         alice = made.daemons["alice"]
         clock = FakeClock(tmp_path / "clock")
         clock.shift(days=1)
-        alice.prefix = clock.prefix
+        alice.environment |= clock.variables
         alice.start()
         alice.ready()
         assert doctor(alice)["clock"] == "clock_skew"
+
+
+def test_a_disk_without_room_and_one_without_files_are_told_apart() -> None:
+    """A file system has room for bytes, and for a number of files."""
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        with small_disk(alice.root, "8m"):
+            assert "disk" not in doctor(alice)
+            fill(alice.root / "ballast")
+            assert doctor(alice)["disk"] == "disk_full"
+        with small_disk(alice.root, "8m", "nr_inodes=100"):
+            for number in count():
+                try:
+                    (alice.root / f"ballast-{number}").touch()
+                except OSError:
+                    break
+            assert doctor(alice)["disk"] == "inodes_used_up"
 
 
 def test_a_cache_on_noexec_and_a_python_that_is_a_script_are_found(tmp_path: Path) -> None:

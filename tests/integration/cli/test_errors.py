@@ -80,6 +80,9 @@ def test_an_unforeseen_answer_is_still_an_object(tmp_path: Path) -> None:
 HABITS = [
     (["topic", "ls"], ["topic", "list"]),
     (["daemon", "outbox", "ls"], ["daemon", "outbox", "list"]),
+    (["peers", "ls", "-q"], ["peers", "-q"]),
+    (["inbox", "list", "--unread"], ["inbox", "--unread"]),
+    (["ps"], ["daemon", "ps"]),
     (["--version"], ["version"]),
     (["-V"], ["version"]),
     (["help"], ["--help"]),

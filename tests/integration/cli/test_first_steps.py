@@ -19,6 +19,13 @@ from tests.support.waiting import WAIT_S
 reason = missing()
 
 
+def test_the_first_command_on_a_host_without_a_mesh_names_the_one_that_starts_one(tmp_path: Path) -> None:
+    """It is the first line of the help's first steps."""
+    for command in ("whoami", "inbox", "up -d", "send me hello"):
+        done = run(tmp_path, *command.split())
+        assert (done.code, done.err.splitlines()[-1]) == (78, "try: claudemesh up -d --with-broker"), command
+
+
 @pytest.mark.skipif(reason is not None, reason=str(reason))
 def test_the_first_three_commands_of_the_help_end_with_a_message() -> None:
     """In an empty home, on a host whose port 7900 is free."""

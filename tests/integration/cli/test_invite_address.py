@@ -13,7 +13,7 @@ from pathlib import Path
 
 import segno
 
-from claudemesh.protocol.invites import parse_link
+from claudemesh.protocol.invites import code_of_link, parse_link
 from claudemesh.runtime.exits import CONFIGURATION, OK
 from claudemesh.runtime.own_address import dialled_urls
 from tests.support.balancer import balancer
@@ -62,19 +62,19 @@ def test_an_invite_may_hold_any_address_that_the_broker_knows(pair: Mesh) -> Non
 
 
 def test_a_qr_code_shows_the_link_where_it_fits(pair: Mesh) -> None:
-    """Half blocks of the code's own modules; a terminal of 80 columns is told the width that it needs."""
+    """Half blocks of the code's own modules. It fits 80 columns; a narrower terminal is told its width."""
     alice = pair.daemons["alice"].home
     link, *drawn = run(alice, "invite", "create", "--qr").out.splitlines()
     rows: list[list[int]] = []
     for line in drawn:
         upper, lower = zip(*(_MODULES[one] for one in line), strict=True)
         rows += [list(upper), list(lower)]
-    code = segno.make(link, error="l", boost_error=False, micro=False)
+    code = segno.make(code_of_link(link), error="l", boost_error=False, micro=False)
     expected = [[int(module) for module in row] for row in code.matrix_iter(border=2)]
     assert rows[: len(expected)] == expected
-    narrow = on_a_terminal(alice, 80)
+    narrow = on_a_terminal(alice, 60)
     assert (f"needs {len(drawn[0])} columns" in narrow, "\u2588" in narrow) == (True, False)
-    assert on_a_terminal(alice, 200).count("\x1b[97m\x1b[40m") == len(drawn)
+    assert on_a_terminal(alice, 80).count("\x1b[97m\x1b[40m") == len(drawn)
 
 
 def on_a_terminal(home: Path, columns: int) -> str:

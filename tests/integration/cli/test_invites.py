@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from claudemesh.protocol.invites import code_of_link
 from tests.support.cli import run
 from tests.support.processes import Daemon, Mesh, mesh
 
@@ -43,7 +44,7 @@ def test_owners_and_admins_list_and_revoke_invites(made: Mesh, name: str) -> Non
     newest = max(before, key=lambda item: item["invite_id"])
     assert (newest["created_by"], newest["uses"], newest["max_uses"]) == ("alice", 0, 3)
     assert newest["revoked_at"] is None
-    for given in (newest["invite_id"], link):
+    for given in (newest["invite_id"], link, code_of_link(link)):
         done = run(home, "invite", "revoke", given, "--json")
         assert (done.code, done.json["invite_ids"]) == (OK, [newest["invite_id"]])
     after = {item["invite_id"]: item for item in run(home, "invite", "list", "--json").json["items"]}
@@ -67,7 +68,8 @@ def test_a_wrong_id_is_refused_before_any_invite_is_revoked(made: Mesh) -> None:
     alice = made.daemons["alice"].home
     assert invited(alice)
     newest = max(item["invite_id"] for item in run(alice, "invite", "list", "--json").json["items"])
-    assert run(alice, "invite", "revoke", newest, "nonsense").code == USAGE
+    refused = run(alice, "invite", "revoke", newest, "nonsense", "--json")
+    assert (refused.code, refused.json["next"]) == (USAGE, "claudemesh invite list")
     assert run(alice, "invite", "revoke", newest, "https://example.org").code == USAGE
     items = run(alice, "invite", "list", "--json").json["items"]
     assert next(item for item in items if item["invite_id"] == newest)["revoked_at"] is None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from claudemesh.runtime.exits import PERMISSION
+import pytest
+
+from claudemesh.cli import member
+from claudemesh.runtime.exits import PERMISSION, UNAVAILABLE
 from tests.support.cli import run
 from tests.support.processes import Daemon, Mesh, mesh, until
 
@@ -64,6 +67,9 @@ def test_an_owner_revokes_a_member_from_its_own_host() -> None:
         assert "--force" in last.err
         unasked = run(alice.home, "member", "revoke", "bob")
         assert (unasked.code, "--yes" in unasked.err) == (64, True)
+        assert f"bob (member, key {run(bob.home, 'whoami', '--json').json['member_pubkey']})" in unasked.err
+        mistyped = run(alice.home, "member", "revoke", "bobb", "--json").json
+        assert (mistyped["error"], mistyped["near"]) == ("destination_not_found", ["bob"])
         done(alice.home, "member", "revoke", "bob", "--yes")
         assert bob.ended() == PERMISSION
         again = run(bob.home, "up")
@@ -81,6 +87,45 @@ def test_an_owner_revokes_a_member_from_its_own_host() -> None:
         assert (sent.code, "was revoked" in sent.err) == (64, True)
         done(bob.home, "leave", "--yes")
         assert not (bob.home / "daemon" / "demo").exists()
+
+
+def test_a_question_about_a_member_is_answered_for_that_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name may be another's by the answer."""
+    with mesh("alice", "bob", "carol") as made:
+        alice, bob, carol = made.daemons.values()
+        until(lambda: names(alice) == ["alice", "bob", "carol"], "alice knows all")
+        before = run(bob.home, "whoami", "--json").json["member_id"]
+
+        def answered_late(text: str, *, yes: bool) -> None:
+            assert "bob (member, key " in text
+            done(bob.home, "daemon", "rename", "robert")
+            done(carol.home, "daemon", "rename", "bob")
+            until(lambda: names(alice) == ["alice", "bob", "robert"], "alice knows the new names")
+
+        monkeypatch.setattr(member, "confirm", answered_late)
+        monkeypatch.setenv("CLAUDEMESH_HOME", str(alice.home))
+        member.revoke.main(["bob"], standalone_mode=False)
+        assert bob.ended() == PERMISSION
+        [gone] = [
+            one
+            for one in run(alice.home, "member", "list", "--json").json["items"]
+            if one["status"] == "revoked"
+        ]
+        assert (gone["member_id"], carol.running) == (before, True)
+
+
+def test_a_member_that_was_away_is_told_which_member_has_revoked_it() -> None:
+    """The refusal shows the statement, which this host verifies by the keys and roles that it has pinned."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        until(lambda: names(bob) == ["alice", "bob"], "bob knows alice")
+        key = run(alice.home, "whoami", "--json").json["member_pubkey"]
+        bob.stop()
+        done(alice.home, "member", "revoke", "bob", "--yes")
+        bob.start()
+        assert bob.ended() == PERMISSION
+        again = run(bob.home, "up")
+        assert (again.code, f"alice (owner, key {key})" in again.err) == (PERMISSION, True)
 
 
 def test_an_admin_acts_up_to_its_own_role() -> None:
@@ -102,6 +147,35 @@ def test_an_admin_acts_up_to_its_own_role() -> None:
         assert "--force" in last.err
 
 
+def test_a_host_that_was_away_lists_a_role_whose_giver_was_revoked_meanwhile() -> None:
+    """It comes to the same role as a host that saw each step."""
+    with mesh("alice", "bob", "carol", "dave") as made:
+        alice, bob, carol, dave = made.daemons.values()
+
+        def role_at(host: Daemon) -> str:
+            items = run(host.home, "member", "list", "--json").json["items"]
+            return str(next(item["role"] for item in items if item["name"] == "carol"))
+
+        done(alice.home, "member", "role", "bob", "admin")
+        done(alice.home, "member", "role", "carol", "admin")
+        until(lambda: role_at(dave) == "admin", "the first role")
+        done(alice.home, "member", "role", "carol", "member")
+        until(lambda: role_at(dave) == role_at(carol) == "member", "the second role")
+        dave.stop()
+        until(lambda: run(bob.home, "whoami", "--json").json["role"] == "admin", "the role of bob")
+        done(bob.home, "member", "role", "carol", "admin")
+        until(lambda: role_at(carol) == "admin", "the role by bob")
+        done(alice.home, "member", "revoke", "bob", "--yes")
+        until(lambda: names(carol) == ["alice", "carol", "dave"], "the revocation")
+        # The list has carol behind bob now.
+        done(carol.home, "profile", "--summary", "later")
+        dave.start()
+        dave.ready()
+        until(lambda: names(dave) == ["alice", "carol", "dave"], "the revocation, later")
+        until(lambda: role_at(dave) == "admin", "the role that bob has given")
+        assert role_at(alice) == role_at(carol) == "admin"
+
+
 def test_leaving_takes_the_host_out_of_the_mesh_and_frees_its_name() -> None:
     """Also while its daemon is stopped; another member under the name is refused until it is accepted."""
     with mesh("alice", "bob") as made:
@@ -121,6 +195,8 @@ def test_leaving_takes_the_host_out_of_the_mesh_and_frees_its_name() -> None:
         rebound = run(alice.home, "send", "bob", "hello")
         key = run(bob.home, "whoami", "--json").json["member_pubkey"]
         assert (rebound.code, key in rebound.err, "peers accept bob" in rebound.err) == (64, True, True)
+        compared = run(alice.home, "verify", "bob", "--json")
+        assert (compared.code, compared.json["error"]) == (64, "name_rebound")
         done(alice.home, "send", key, "by key")
         done(alice.home, "peers", "accept", "bob")
         done(alice.home, "send", "bob", "by name")
@@ -182,6 +258,10 @@ def test_a_profile_is_shown_to_others_and_an_invisible_member_is_not() -> None:
         until(lambda: seen() == ("working", "builds", True), "the profile at the other host")
         done(bob.home, "profile", "--invisible")
         until(lambda: seen() == (None, None, False), "the member as invisible")
+        pinged = run(alice.home, "ping", "bob", "--json")
+        assert (pinged.code, pinged.json["online"], pinged.json["last_seen_at"]) == (UNAVAILABLE, False, None)
+        waited = run(alice.home, "wait", "--for", "peer=bob", "--timeout", "1s")
+        assert waited.code != 0
         refused = run(bob.home, "profile", "--name", "robert", "--json")
         assert (refused.code, refused.json["next"]) == (64, "claudemesh daemon rename robert")
         own = run(bob.home, "profile", "--json").json

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.cli import run
-from tests.support.processes import Daemon, mesh, until
+from tests.support.processes import Daemon, free_port, mesh, until
 from tests.support.waiting import WAIT_S
 
 OK, PERMISSION, CONFIGURATION = 0, 77, 78
@@ -75,6 +75,35 @@ def test_the_token_is_kept_over_a_restart(alice: Daemon) -> None:
     alice.start()
     alice.ready()
     assert on_tcp(alice, "/v1/health", token)[0] == 200
+
+
+def test_the_port_of_the_last_start_is_taken_again_unless_another_program_has_it(alice: Daemon) -> None:
+    """A file with no port in it is no obstacle."""
+    last = alice.root / "http.port.last"
+    assert last.read_text() == (alice.root / "http.port").read_text()
+    # A port that the kernel gives to no other connection meanwhile.
+    port = free_port()
+    assert restarted(alice, f"{port}\n") == port
+    assert last.read_text() == f"{port}\n"
+    with socket.socket() as other:
+        alice.kill()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        assert restarted(alice, f"{port}\n") != port
+    for text in ("none\n", "-1\n", "22\n", "70000\n", ""):
+        assert restarted(alice, text) > 1023
+    assert on_tcp(alice, "/v1/health", token_of(alice))[0] == 200
+
+
+def restarted(daemon: Daemon, last_port: str) -> int:
+    """Start a daemon again behind this port; return the one that it has."""
+    if daemon.running:
+        daemon.kill()
+    (daemon.root / "http.port.last").write_text(last_port)
+    daemon.start()
+    daemon.ready()
+    return int((daemon.root / "http.port").read_text())
 
 
 def test_a_rotated_token_and_the_one_before_both_work(alice: Daemon) -> None:
@@ -212,7 +241,7 @@ def test_half_open_connections_on_the_loopback_leave_the_socket_usable(alice: Da
             return len(readable)
 
         until(lambda: closed() >= 400 - 256, "what is too many is closed")
-        assert alice.send("alice", "to myself")[0] == 202
+        assert alice.send("alice", "to myself")[0] == 200
     until(lambda: on_tcp(alice, "/v1/health", token_of(alice))[0] == 200, "the loopback answers again")
 
 
@@ -226,6 +255,6 @@ def test_a_feature_that_the_broker_lacks_ends_the_daemon_and_says_which(alice: D
 
 def test_what_is_stuck_is_listed_without_a_verb(alice: Daemon) -> None:
     """`daemon outbox`, with --failed or without, is the list."""
-    assert alice.send("alice", "to myself", client_message_id="mine")[0] == 202
+    assert alice.send("alice", "to myself", client_message_id="mine")[0] == 200
     assert "mine" in run(alice.home, "daemon", "outbox").out
     assert run(alice.home, "daemon", "outbox", "--failed", "--json").json["items"] == []

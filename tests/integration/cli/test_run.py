@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.audit import broker_rows
 from tests.support.cli import Ran
 from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
 from tests.support.waiting import WAIT_S
@@ -110,8 +111,6 @@ def test_the_command_does_not_get_the_invite(environment: dict[str, str]) -> Non
     [
         (("true",), 0),
         (("sh", "-c", "kill -KILL $$"), 128 + signal.SIGKILL),
-        (("/nonexistent/program",), 127),
-        (("/etc/passwd",), 126),
     ],
 )
 def test_the_exit_code_is_that_of_the_command(
@@ -119,6 +118,17 @@ def test_the_exit_code_is_that_of_the_command(
 ) -> None:
     """As a shell has it."""
     assert run(environment, "--", *words).code == code
+
+
+def test_a_command_that_is_not_found_takes_no_use_of_the_invite(
+    team: Mesh, environment: dict[str, str]
+) -> None:
+    """The next job has it."""
+    made = team.cli(team.daemons["alice"], "invite", "create", "--ephemeral-only", "--json")
+    alone = {**environment, "CLAUDEMESH_INVITE": json.loads(made)["invite"]}
+    assert run(alone, "--", "no-such-program").code == run(alone, "--", "/no/such/program").code == 127
+    assert run(alone, "--", "/etc/passwd").code == 126
+    assert run(alone, "--", "true").code == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -147,8 +157,9 @@ def test_a_signal_reaches_the_command_and_the_member_leaves(
 def test_an_interrupt_from_the_terminal_reaches_the_command_once(environment: dict[str, str]) -> None:
     """The terminal sends it to the whole group, so it is not passed on again."""
     script = (
-        "import signal,sys,time\n"
-        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "import os,signal,sys,time\n"
+        # No print, which a signal cannot enter a second time.
+        "signal.signal(signal.SIGINT, lambda *_: os.write(1, b'interrupted\\n'))\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
         "print('up', flush=True)\n"
         "while True: time.sleep(60)\n"
@@ -188,6 +199,22 @@ def test_the_daemon_outlives_a_killed_launcher_only_to_leave(team: Mesh, environ
         until(lambda: left(team, "ci-killed"), "the member has left")
         until(lambda: homes(environment) == [], "the private home is removed")
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_kill_before_the_daemon_starts_leaves_a_member_without_keys_that_the_reaper_ends(
+    team: Mesh, environment: dict[str, str]
+) -> None:
+    """The member has joined and never connects. The next start removes the home with its keys."""
+    armed = [sys.executable, "-m", "tests.support.armed", "run", "--name", "ci-never", "--", "echo", "ran"]
+    points = {**environment, "CLAUDEMESH_FAILPOINTS": "run.after_join=kill"}
+    done = subprocess.run(armed, cwd=REPOSITORY, env=points, capture_output=True, timeout=WAIT_S, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, ""), done.stderr
+    [home] = homes(environment)
+    assert (home / "daemon" / team.slug / "keypair.json").exists()
+    status = "SELECT status, ephemeral FROM member WHERE name = 'ci-never'"
+    assert broker_rows(team, status) == [("active", 1)]
+    assert run(environment, "--name", "ci-next", "--", "true").code == 0
+    assert homes(environment) == []
 
 
 def test_sends_that_no_broker_accepts_are_named(environment: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.support.audit import wait_done, wait_received
@@ -95,6 +96,25 @@ def test_request_prints_the_reply(pair: Mesh) -> None:
         assert (asking.returncode, out) == (OK, b"go ahead\n"), err
     assert run(bob, "reply", "no-such-id", "x").code == USAGE
     assert run(alice, "request", "bob", "anybody?", "--timeout", "1s").code == TEMPORARY
+
+
+def test_request_with_a_text_that_is_larger_than_a_message_prints_the_reply(
+    pair: Mesh, tmp_path: Path
+) -> None:
+    """The text travels as a file. The command learns of the broker's acceptance all the same."""
+    alice, bob = homes(pair)
+    text = "a long question " * 20_000
+    (tmp_path / "question").write_text(text)
+
+    def question() -> Any:
+        items = run(bob, "inbox", "--json").json["items"]
+        return next((item for item in items if item["body"].startswith(text[:1000])), None)
+
+    with begin(alice, "request", "bob", "--file", str(tmp_path / "question"), "--timeout", "120s") as asking:
+        found = until(question, "the question has arrived")
+        assert run(bob, "reply", found["broker_message_id"], "go ahead\n").code == OK
+        out, err = asking.communicate(timeout=WAIT_S)
+        assert (asking.returncode, out) == (OK, b"go ahead\n"), err
 
 
 def test_a_reply_to_a_post_goes_to_its_topic(pair: Mesh) -> None:

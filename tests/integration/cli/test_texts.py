@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.support.audit import wait_received
@@ -93,6 +95,8 @@ def test_an_empty_text_is_refused(pair: Mesh, command: list[str]) -> None:
     before = len(pair.daemons["alice"].outbox())
     done = run(alice, *command)
     assert (done.code, "--allow-empty" in done.out + done.err) == (USAGE, True)
+    if not done.out:
+        assert done.err.splitlines()[-1] == f"try: {shlex.join(['claudemesh', *command])} --allow-empty"
     assert len(pair.daemons["alice"].outbox()) == before
 
 

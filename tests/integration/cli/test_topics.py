@@ -32,7 +32,11 @@ def test_a_topic_is_shown_and_a_wrong_name_is_answered_with_near_ones() -> None:
         assert "queue:builds" in run(alice.home, "topic", "show", "queue:builds").out
         wrong = run(alice.home, "topic", "show", "bilds", "--json")
         assert (wrong.code, wrong.json["near"]) == (USAGE, ["builds"])
-        assert run(alice.home, "topic", "delete", "builds").code == USAGE
+        asked = run(alice.home, "topic", "delete", "builds")
+        assert (asked.code, asked.err.splitlines()[-1]) == (
+            USAGE,
+            "try: claudemesh topic delete builds --yes",
+        )
         assert "builds" in topics(alice)
         assert delete(alice, "all").code == PERMISSION
         near = delete(alice, "queue:bilds")

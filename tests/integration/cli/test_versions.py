@@ -1,24 +1,28 @@
-"""A command and a daemon of different versions: what both can do works, the rest is refused with both
+"""Commands, daemons and brokers of different versions: what all can do works, the rest is refused with both
 versions."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import claudemesh
+from tests.support.audit import wait_done
 from tests.support.cli import homes, run
-from tests.support.processes import REPOSITORY, Mesh, mesh, until
+from tests.support.processes import REPOSITORY, Daemon, Mesh, Process, mesh
 
 CONFIGURATION = 78
 _OLDER = "0.0.9"
 
 
-def older_package(folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a copy of the package: an older version, without /v1/whoami."""
+    folder = tmp_path_factory.mktemp("older")
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "claudemesh", folder / "claudemesh", ignore=ignored)
     package = folder / "claudemesh" / "__init__.py"
@@ -31,25 +35,32 @@ def older_package(folder: Path) -> Path:
     return folder
 
 
-def test_a_command_that_the_daemon_is_too_old_for_names_both_versions(tmp_path: Path) -> None:
-    older = older_package(tmp_path)
-    with mesh("alice") as made:
+def start_older(process: Process, older: Path) -> None:
+    """Start a daemon or broker of the older version."""
+    process.prefix = ["env", "-C", str(older)]
+    process.command = [sys.executable, "-m", "claudemesh"]
+    process.environment["PYTHONPATH"] = str(older)
+    process.start()
+
+
+def told_of_versions(daemon: Daemon) -> dict[str, Any]:
+    """The doctor's finding about versions."""
+    items = run(daemon.home, "doctor", "--json").json["items"]
+    found: dict[str, Any] = next(item for item in items if item["check"] == "version")
+    return found
+
+
+def test_a_command_that_the_daemon_is_too_old_for_names_both_versions(older: Path) -> None:
+    with mesh("alice", start=False) as made:
         alice = made.daemons["alice"]
         home = alice.home
-        alice.stop()
-        environment = {**os.environ, "CLAUDEMESH_HOME": str(alice.home), "PYTHONPATH": str(older)}
-        command = [sys.executable, "-m", "claudemesh", *alice.arguments]
-        with subprocess.Popen(command, env=environment, cwd=older, stderr=subprocess.DEVNULL) as daemon:
-            try:
-                until(
-                    lambda: alice.request("GET", "/v1/health")[1]["connected"], "the older daemon is linked"
-                )
-                refused = run(home, "whoami", "--json")
-                said = run(home, "whoami").err
-                sent = run(home, "send", "alice", "works on both")
-                shown = run(home, "status").out
-            finally:
-                daemon.terminate()
+        start_older(alice, older)
+        alice.ready()
+        refused = run(home, "whoami", "--json")
+        said = run(home, "whoami").err
+        sent = run(home, "send", "alice", "works on both")
+        shown = run(home, "status").out
+        found = told_of_versions(alice)
     body = refused.json
     assert (refused.code, body["error"]) == (CONFIGURATION, "unsupported")
     assert (body["daemon_version"], body["version"]) == (_OLDER, claudemesh.__version__)
@@ -58,6 +69,24 @@ def test_a_command_that_the_daemon_is_too_old_for_names_both_versions(tmp_path: 
     assert "try: claudemesh daemon restart" in said
     assert sent.code == 0
     assert f"{_OLDER} (this command: {claudemesh.__version__})" in shown
+    assert (found["code"], found["next"]) == ("daemon_version", "claudemesh daemon restart")
+    assert _OLDER in found["detail"]
+
+
+def test_a_broker_of_an_older_version_serves_and_is_named_by_doctor(older: Path) -> None:
+    with mesh("alice", start=False) as made:
+        alice = made.daemons["alice"]
+        made.broker.stop()
+        start_older(made.broker, older)
+        made.broker.ready()
+        alice.start()
+        alice.ready()
+        sent = alice.send("#all", "works on both")[1]["client_message_id"]
+        wait_done(alice, [sent])
+        found = told_of_versions(alice)
+    assert found["code"] == "broker_version"
+    assert found["detail"] == f"the daemon has version {claudemesh.__version__}, the broker {_OLDER}"
+    assert found["remedy"].endswith("Upgrade the broker.")
 
 
 def test_version_tells_the_features_of_the_broker_that_is_linked(pair: Mesh) -> None:

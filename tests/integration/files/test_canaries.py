@@ -100,6 +100,9 @@ def test_no_byte_of_exchanged_artefacts_is_on_the_disk_of_the_broker(stored: Sto
     exchange(bob, alice, artefacts[-2:], tmp_path / "at-alice")
     wanted = needles(artefacts)
     assert len(wanted) > len(artefacts)
+    for daemon in (alice, bob):
+        daemon.stop()
+        _look_at_host(daemon, wanted)
     stored.stop()
     searched = 0
     for folder in stored.folders:
@@ -109,6 +112,18 @@ def test_no_byte_of_exchanged_artefacts_is_on_the_disk_of_the_broker(stored: Sto
             assert not any(needle in raw for needle in wanted), path
             assert NAME not in os.fspath(path)
     assert searched > sum(path.stat().st_size for path in artefacts)
+
+
+def _look_at_host(daemon: Daemon, wanted: set[bytes]) -> None:
+    """It may live on the broker's host. Its home and log have no content, and names in databases only."""
+    names = {needle for needle in wanted if b"canary" in needle}
+    found = set()
+    for path in (path for path in (daemon.log, *daemon.home.rglob("*")) if path.is_file()):
+        raw = path.read_bytes()
+        assert not any(needle in raw for needle in wanted - names), path
+        if any(name in raw for name in names) or NAME in path.name:
+            found.add(path.name.split(".db")[0])
+    assert found and found <= {"files", "inbox", "outbox"}, found
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:

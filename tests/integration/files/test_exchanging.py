@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.living import files_in
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 CANARY = b"a canary that no disk of a broker may show"
@@ -72,7 +73,7 @@ def written(path: Path, content: bytes = CONTENT) -> Path:
 
 def searched(folder: Path, needle: bytes) -> list[str]:
     """The files below a folder that hold these bytes."""
-    return [str(path) for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
+    return [str(path) for path in files_in(folder) if needle in path.read_bytes()]
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5_000_001])
@@ -195,7 +196,7 @@ def test_a_changed_temporary_file_is_noticed(pair: Mesh, tmp_path: Path) -> None
 
 
 def _blob_files(made: Mesh) -> list[Path]:
-    return [path for path in made.broker.data.rglob("*") if path.is_file() and "blobs" in path.parts]
+    return [path for path in files_in(made.broker.data) if "blobs" in path.parts]
 
 
 def test_a_broker_that_changes_a_blob_is_named(pair: Mesh, tmp_path: Path) -> None:
@@ -318,6 +319,22 @@ def test_a_long_text_arrives_whole(pair: Mesh) -> None:
     assert bob.request("GET", "/v1/file/list")[1]["items"] == [
         item for item in bob.request("GET", "/v1/file/list")[1]["items"] if item["name"] != "message.txt"
     ]
+
+
+def test_a_name_behind_the_beginning_of_a_long_post_is_a_mention(pair: Mesh) -> None:
+    """The whole text counts, and lists say that they show the beginning only."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    text = "a line of a log\n" * 20_000 + "@bob: this is the end"
+    assert alice.post("all", text, client_message_id="mentioning")[0] == 202
+    shown = text_of(bob, "mentioning")
+    assert shown["mentioned"] and shown["body_truncated"]
+    assert "mentioning" in [
+        m["client_message_id"] for m in bob.request("GET", "/v1/inbox?mentioned=true")[1]["items"]
+    ]
+    mark = f"[cut: the text has {len(text)} bytes; `claudemesh inbox show {shown['seq']}` prints all of it]"
+    assert mark in pair.cli(bob, "inbox", "--mentions")
+    assert f"[cut: the text has {len(text)} bytes" in pair.cli(bob, "history", "--topic", "all")
+    assert f"[cut: the text has {len(text)} bytes]" in pair.cli(alice, "history", "--topic", "all")
 
 
 def test_a_text_of_sixteen_mebibytes_goes_by_the_command_line(pair: Mesh, tmp_path: Path) -> None:

@@ -288,8 +288,8 @@ def test_a_wrong_manifest_refuses_the_reload_and_changes_nothing(alice: Host, bo
     assert bob.health()["config"]["error"] is None
 
 
-def test_hook_executed_is_an_event(alice: Host, bob: Host) -> None:
-    """The event names the hook, the event it ran on, and its outcome."""
+def test_hook_executed_is_an_event_and_the_daemon_lists_the_last_ones(alice: Host, bob: Host) -> None:
+    """The event names the hook, the event it ran on, and its outcome. The list has the newest run first."""
     import http.client
 
     from tests.support.processes import _SocketConnection
@@ -311,3 +311,4 @@ def test_hook_executed_is_an_event(alice: Host, bob: Host) -> None:
     connection.close()
     data = json.loads(lines[-1].removeprefix("data: "))
     assert (data["hook"], data["exit"], data["replied"]) == ("on-dm", 7, False)
+    assert bob.daemon.request("GET", "/v1/hook_runs")[1]["items"][0] == data

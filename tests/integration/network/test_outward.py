@@ -133,6 +133,12 @@ def test_an_authority_of_ones_own_is_trusted_after_it_was_given_once(
     refused = run(bob.home, "join", link, "--name", "bob", "--json")
     assert (refused.code, refused.json["error"]) == (CONFIGURATION, "untrusted_certificate")
     assert "--ca-file" in refused.json["message"]
+    assert refused.json["next"] == "claudemesh join LINK --name bob --json --ca-file FILE"
+    other = run(bob.home, "run", "--invite", link, "--", "true")
+    assert (other.code, other.err.splitlines()[-1]) == (
+        CONFIGURATION,
+        "try: claudemesh run --invite LINK --ca-file FILE -- true",
+    )
     wrong = run(bob.home, "join", link, "--ca-file", str(signed.key), "--json")
     assert (wrong.code, wrong.json["error"]) == (CONFIGURATION, "invalid_ca_file")
     assert run(bob.home, "join", link, "--name", "bob", "--ca-file", str(signed.ca)).code == OK

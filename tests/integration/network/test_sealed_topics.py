@@ -14,6 +14,7 @@ from claudemesh.home.topic_keyring import parse_keys
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.topic_keys import TopicKey, open_secret
+from tests.support.living import files_in
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 CANARY = "canary-7f3a-of-this-test"
@@ -77,7 +78,7 @@ def opens(envelope: Envelope, keys: list[TopicKey]) -> bool:
 
 def disk_of(folder: Path) -> bytes:
     """All bytes of the files below a folder."""
-    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+    return b"".join(path.read_bytes() for path in files_in(folder))
 
 
 def test_the_broker_keeps_no_byte_of_a_post_or_a_job(team: Mesh) -> None:
@@ -134,17 +135,31 @@ def test_a_host_that_is_killed_while_it_seals_a_post_seals_it_at_the_next_start(
     assert bodies(bob) == [CANARY]
 
 
-def test_a_subscriber_that_was_away_gets_its_key_when_it_is_back(team: Mesh) -> None:
-    """Its posts wait at the broker, and are opened in their order."""
-    alice, bob = team.daemons["alice"], team.daemons["bob"]
-    subscribed(team, "news", "bob", "carol")
+def test_a_subscriber_that_was_away_opens_the_posts_of_each_epoch(team: Mesh) -> None:
+    """A post that was sealed before these epochs, and leaves after them, is sealed again under its id."""
+    alice, bob, carol = (team.daemons[name] for name in ("alice", "bob", "carol"))
+    subscribed(team, "news", "alice", "bob", "carol")
+    alice.post("news", "post 1")
+    until(lambda: bodies(bob) == bodies(carol) == ["post 1"], "both read it")
     bob.stop()
-    texts = [f"post {number}" for number in range(5)]
-    for text in texts:
-        assert alice.post("news", text)[0] == 202
-    until(lambda: done(alice), "the posts are done")
+    team.broker.stop()
+    assert alice.post("news", "late", client_message_id="late")[0] == 202
+    assert alice.outbox()["late"]["waiting_for"] is None
+    alice.stop()
+    team.broker.start()
+    for number in (2, 3, 4):
+        until(
+            lambda: carol.request("POST", "/v1/topic/rekey", {"topic": "news"})[0] == 200, "it is asked for"
+        )
+        until(lambda least=number: max(keys_of(carol)) >= least, "the next epoch is made")
+        assert carol.post("news", f"post {number}")[0] == 202
+        until(lambda: done(carol), "the post is done")
+    alice.start()
+    until(lambda: done(alice), "the late one is done")
+    assert (stored_post(team, "late").seal.key_epoch or 0) > 1
     bob.start()
-    until(lambda: bodies(bob) == texts, "bob reads them")
+    expected = {"post 1", "post 2", "post 3", "post 4", "late"}
+    until(lambda: set(bodies(bob)) == expected, "bob reads all of them")
 
 
 def test_what_is_sent_after_a_member_has_left_a_topic_is_sealed_with_another_key(team: Mesh) -> None:
@@ -162,16 +177,15 @@ def test_what_is_sent_after_a_member_has_left_a_topic_is_sealed_with_another_key
 
 
 def test_a_revoked_member_opens_nothing_later_with_its_own_keys(team: Mesh) -> None:
-    """In the middle of a busy topic; what was sent to it before stays open to it."""
+    """In the middle of a busy topic, from the answer to the revocation on; earlier posts stay open to it."""
     alice, bob, carol = (team.daemons[name] for name in ("alice", "bob", "carol"))
     subscribed(team, "news", "alice", "bob", "carol")
     before = alice.post("news", "for all")[1]["client_message_id"]
     until(lambda: bodies(bob) == ["for all"] and bodies(carol) == ["for all"], "both read it")
     posts = [alice.post("news", f"busy {number}")[1]["client_message_id"] for number in range(20)]
     team.cli(alice, "member", "revoke", "carol", "--yes")
-    until(lambda: not carol.running, "the daemon of carol has ended")
-    until(lambda: max(keys_of(alice)) > max(keys_of(carol)), "alice has the key of the next epoch")
     after = alice.post("news", CANARY)[1]["client_message_id"]
+    until(lambda: not carol.running, "the daemon of carol has ended")
     until(lambda: bodies(bob)[-1] == CANARY, "bob reads the last one")
     until(lambda: done(alice), "every post is done")
     assert len(bodies(bob)) == len(posts) + 2

@@ -15,6 +15,7 @@ from claudemesh.runtime.errors import StorageFull, StorageUnavailable
 from tests.integration.postgres.shared import shared
 from tests.support.postgres import shared_server
 from tests.support.stores import NOW, World
+from tests.support.streams import listening
 
 
 async def test_a_lock_that_is_never_given_up_ends_in_unavailable() -> None:
@@ -103,25 +104,25 @@ async def test_a_transaction_left_open_is_ended_by_the_server() -> None:
 
 async def test_a_dead_peer_is_found_by_the_kernel() -> None:
     """Every connection over TCP has the options; Linux also bounds what is not confirmed."""
-    listener = await asyncio.start_server(_to_server, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    url = shared_server().url().replace(f"host={shared_server().folder}", f"host=127.0.0.1&port={port}")
-    connection = await sessions.connect(url, {})
-    link = connection._transport.get_extra_info("socket")
-    assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == sessions._UNCONFIRMED_MS
-    await connection.close()
-    listener.close()
+    async with listening(_to_server) as port:
+        url = shared_server().url().replace(f"host={shared_server().folder}", f"host=127.0.0.1&port={port}")
+        connection = await sessions.connect(url, {})
+        link = connection._transport.get_extra_info("socket")
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == sessions._UNCONFIRMED_MS
+        await connection.close()
 
 
 async def _to_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     up_reader, up_writer = await asyncio.open_unix_connection(shared_server().folder / ".s.PGSQL.5432")
 
     async def pump(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-        while data := await source.read(65_536):
-            to.write(data)
-        to.close()
+        try:
+            while data := await source.read(65_536):
+                to.write(data)
+        finally:
+            to.close()
 
     await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
 

@@ -22,6 +22,7 @@ from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.cli import Ran, run
 from tests.support.postgres import Server, shared_server, sql
 from tests.support.stores import database
+from tests.support.streams import listening
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Peer, http_request
 
@@ -172,7 +173,7 @@ async def test_an_outage_is_one_line_at_its_beginning_and_one_at_its_end(
     try:
         with logged() as records:
             async with running_broker(
-                database_url=server.url(), data_dir=tmp_path / "1", limits=replace(_QUICK, answering_s=0.5)
+                database_url=server.url(), data_dir=tmp_path / "1", limits=replace(_QUICK, answering_s=4.0)
             ) as one:
                 ada = await create_mesh(one)
                 async with ada.connect() as link:
@@ -233,7 +234,10 @@ class SilentWay:
             self._swallowing.add(writer)
         up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
         self._writers += [writer, up_writer]
-        await asyncio.gather(self._pump(reader, up_writer, writer), self._pump(up_reader, writer, writer))
+        try:
+            await asyncio.gather(self._pump(reader, up_writer, writer), self._pump(up_reader, writer, writer))
+        finally:
+            up_writer.close()
 
     async def _pump(
         self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, client: asyncio.StreamWriter
@@ -259,13 +263,11 @@ class SilentWay:
 async def way_to(server: Server, url: str) -> AsyncGenerator[tuple[SilentWay, str]]:
     """A way, and the database's address by it."""
     way = SilentWay(server)
-    listener = await asyncio.start_server(way.carry, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    try:
-        yield way, url.replace(f"host={server.folder}", f"host=127.0.0.1&port={port}")
-    finally:
-        way.cut()
-        listener.close()
+    async with listening(way.carry) as port:
+        try:
+            yield way, url.replace(f"host={server.folder}", f"host=127.0.0.1&port={port}")
+        finally:
+            way.cut()
 
 
 @pytest.mark.parametrize("healing", ["new connections pass", "nothing passes for a while"])

@@ -18,6 +18,7 @@ from claudemesh.runtime.errors import StorageUnavailable
 from tests.integration.postgres.shared import watching
 from tests.support.postgres import Server, empty_database, shared_server
 from tests.support.stores import NOW, World, member, new_mesh
+from tests.support.streams import listening
 from tests.support.waiting import WAIT_S
 
 
@@ -115,11 +116,13 @@ class Link:
         await asyncio.gather(self._pump(reader, up_writer, False), self._pump(up_reader, writer, True))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65_536):
-                if not self.silent and not (answers and self.swallowing):
-                    writer.write(data)
-        writer.close()
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65_536):
+                    if not self.silent and not (answers and self.swallowing):
+                        writer.write(data)
+        finally:
+            writer.close()
 
     def cut(self) -> None:
         """Break every connection."""
@@ -131,12 +134,11 @@ class Link:
 async def link_to(folder: Path) -> AsyncGenerator[Link]:
     """A link whose socket lies in another folder, under the same name."""
     link = Link(shared_server().folder / ".s.PGSQL.5432")
-    listener = await asyncio.start_unix_server(link.carry, folder / ".s.PGSQL.5432")
-    try:
-        yield link
-    finally:
-        link.cut()
-        listener.close()
+    async with listening(link.carry, folder / ".s.PGSQL.5432"):
+        try:
+            yield link
+        finally:
+            link.cut()
 
 
 async def test_an_answer_that_is_lost_behind_the_commit_leaves_the_outcome_unknown(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ GROWING = {
     "history_horizon",
     "member",
     "member_key",
-    "mention_index",
     "mesh",
     "message_history",
     "message_queue",
@@ -58,7 +57,6 @@ INSERT INTO mesh.message_history SELECT history_id, id, mesh_id, 'dm', '', sende
 SELECT setval('mesh.message_history_history_id_seq', 2000000);
 INSERT INTO mesh.delivery_queue (broker_message_id, mesh_id, recipient_member_id, priority, enqueued_at)
 SELECT id, mesh_id, sender, 1, now() FROM old;
-INSERT INTO mesh.mention_index SELECT id, mesh_id, sender, now() FROM old;
 INSERT INTO mesh.member
 SELECT md5('p' || n)::uuid, mesh_id, 'p' || n, 'member', 'active', sha256(n::text::bytea), '\\x00',
        '\\x00', 'k', false, NULL, NULL, true, NULL, NULL, now()
@@ -78,7 +76,7 @@ async def ordinary_traffic(w: World, name: str) -> None:
     """Every statement of a message's way, often enough for the server to settle on its plans."""
     bob = await w.join(name)
     for size in (1, 1, 1, 1, 1, 1, 1, 128, 128):
-        sends = [w.dm(w.owner, bob, mentions=(bob.ed25519_pubkey,)) for _ in range(size)]
+        sends = [w.dm(w.owner, bob) for _ in range(size)]
         sends += [w.post(w.owner, "all") for _ in range(size)]
         sends += [w.post(w.owner, "nowhere"), *sends[:1]]
         await w.store.messages.lookup([send.key for send in sends])

@@ -7,7 +7,9 @@ from uuid import UUID
 import asyncpg
 
 from claudemesh.broker.store.postgres import PostgresStore
-from claudemesh.broker.store.types import Accepted, InviteRow, Joined
+from claudemesh.broker.store.postgres.accept import arguments_of_one, outcomes_of
+from claudemesh.broker.store.postgres.queries import QUERIES
+from claudemesh.broker.store.types import Accepted, InviteRow, Joined, NewSend
 from claudemesh.protocol.ids import ulid_to_bytes
 from tests.integration.postgres.shared import shared
 from tests.support.postgres import sql
@@ -17,7 +19,7 @@ from tests.support.stores import DAY, NOW, World, database, member, new_mesh, ne
 async def test_a_message_leaves_its_rows() -> None:
     """Message ids are UUIDs of the same bits, keys are bytes, times are times, exact to the millisecond."""
     async with shared() as s:
-        send = s.one.dm(s.one.owner, s.bob, mentions=(s.bob.ed25519_pubkey, s.one.owner.ed25519_pubkey))
+        send = s.one.dm(s.one.owner, s.bob)
         [outcome] = await s.one.store.messages.accept([send], NOW + 7)
         assert isinstance(outcome, Accepted)
         plain = await asyncpg.connect(s.url)
@@ -25,7 +27,6 @@ async def test_a_message_leaves_its_rows() -> None:
         body = await plain.fetchrow("SELECT * FROM mesh.message_queue")
         history = await plain.fetchrow("SELECT * FROM mesh.message_history")
         delivery = await plain.fetchrow("SELECT * FROM mesh.delivery_queue")
-        mentioned = await plain.fetch("SELECT mentioned_member_id FROM mesh.mention_index")
         keys = await plain.fetch("SELECT ed25519_pubkey FROM mesh.member_key ORDER BY created_at")
         await plain.close()
         broker_message_id = UUID(bytes=ulid_to_bytes(send.broker_message_id))
@@ -41,8 +42,62 @@ async def test_a_message_leaves_its_rows() -> None:
         assert (dedupe["destination_kind"], dedupe["destination_ref"]) == ("dm", s.bob.ed25519_pubkey)
         assert bytes(body["envelope"]) == send.envelope
         assert (str(delivery["recipient_member_id"]), delivery["priority"]) == (s.bob.id, 1)
-        assert {str(row[0]) for row in mentioned} == {s.bob.id, s.one.owner.id}
         assert {row[0].hex() for row in keys} == {s.bob.ed25519_pubkey, s.one.owner.ed25519_pubkey}
+
+
+# Rows of a message, without the ids and numbers that differ from one message to the next.
+_ROWS_OF_A_MESSAGE = """
+SELECT to_jsonb(d) - '{client_message_id, broker_message_id, history_id}'::text[],
+       to_jsonb(b) - '{id, client_message_id}'::text[],
+       to_jsonb(h) - '{history_id, broker_message_id}'::text[],
+       to_jsonb(q) - '{delivery_id, broker_message_id}'::text[]
+FROM mesh.client_message_dedupe AS d
+JOIN mesh.message_queue AS b ON b.id = d.broker_message_id AND b.client_message_id = d.client_message_id
+JOIN mesh.message_history AS h ON h.history_id = d.history_id AND h.broker_message_id = d.broker_message_id
+JOIN mesh.delivery_queue AS q ON q.broker_message_id = d.broker_message_id
+WHERE d.client_message_id = $1
+"""
+
+
+async def test_a_message_leaves_the_same_rows_alone_and_in_a_batch() -> None:
+    """A lone dm has a statement of its own, which writes what the function for batches writes."""
+    async with shared() as s:
+        alone, *batch = [s.one.dm(s.bob, s.one.owner, priority=2) for _ in range(3)]
+        values = arguments_of_one(alone, NOW)
+        assert values is not None
+        rows = await s.connection.fetch(QUERIES["accept_dm"], *values, None)
+        outcomes = [*outcomes_of(rows, [alone], NOW), *await s.one.store.messages.accept(batch, NOW)]
+        written = []
+        for send, outcome in zip([alone, *batch], outcomes, strict=True):
+            assert isinstance(outcome, Accepted)
+            [row] = await s.connection.fetch(_ROWS_OF_A_MESSAGE, send.key.client_message_id)
+            written.append((tuple(row), [one.recipient_member_id for one in outcome.deliveries]))
+        assert written[0] == written[1] == written[2]
+
+
+async def test_a_lone_message_that_is_not_simply_accepted_is_left_to_the_function() -> None:
+    """The statement then writes nothing and returns no row."""
+    async with shared() as s:
+        w = s.one
+        eve = await w.join("eve")
+        known = w.dm(w.owner, s.bob)
+        await w.store.messages.accept([known], NOW)
+        await w.store.members.set_status(w.mesh.id, eve.id, "revoked")
+        sends: list[NewSend] = [known, w.dm(eve, s.bob), w.dm(w.owner, eve)]
+        strange = known.key._replace(mesh_id="01899e2d-0000-7000-8000-00000000ffff")
+        sends += [w.dm(w.owner, s.bob)._replace(destination_ref="00" * 32), known._replace(key=strange)]
+        before = [await s.count(table) for table in ("client_message_dedupe", "message_queue")]
+        for send in sends:
+            values = arguments_of_one(send, NOW)
+            assert values is not None
+            assert await s.connection.fetch(QUERIES["accept_dm"], *values, None) == []
+        # Nor does a server that was started at another time accept anything.
+        values = arguments_of_one(w.dm(w.owner, s.bob), NOW)
+        assert values is not None
+        assert await s.connection.fetch(QUERIES["accept_dm"], *values, "another start") == []
+        assert [await s.count(table) for table in ("client_message_dedupe", "message_queue")] == before
+        for other in (w.post(w.owner, "all"), w.to_queue(w.owner, "jobs")):
+            assert arguments_of_one(other, NOW) is None
 
 
 async def test_a_permanent_mesh_s_ids_never_expire() -> None:
@@ -55,11 +110,13 @@ async def test_a_permanent_mesh_s_ids_never_expire() -> None:
         await store.meshes.create(mesh, owner)
         w = World(store, mesh, owner)
         assert isinstance((await store.messages.accept([w.post(owner, "all")], NOW))[0], Accepted)
+        assert isinstance((await store.messages.accept([w.dm(owner, owner)], NOW))[0], Accepted)
         await store.close()
         plain = await asyncpg.connect(url)
-        assert await plain.fetchval("SELECT expires_at FROM mesh.client_message_dedupe") is None
+        expiries = await plain.fetch("SELECT expires_at FROM mesh.client_message_dedupe")
+        assert [row[0] for row in expiries] == [None, None]
         assert await plain.fetchval("SELECT topic FROM mesh.topic_message") == "all"
-        assert await plain.fetchval("SELECT count(*) FROM mesh.message_queue") == 0
+        assert await plain.fetchval("SELECT count(*) FROM mesh.message_queue") == 1
         await plain.close()
 
 

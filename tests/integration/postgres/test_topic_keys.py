@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.integration.broker import test_topic_keys as keys
@@ -21,6 +22,27 @@ async def test_an_epoch_made_at_one_broker_is_in_force_at_the_other(tmp_path: Pa
             assert sorted(each["key_epoch"] for each in told) == [1, 2, 3, 4]
             statuses = [(await two.request(keys.sealed(bob, key, b"x")))["status"] for key in made]
             assert statuses == [422, 201, 201, 201]
+
+
+async def test_of_two_makers_at_two_brokers_one_wins(tmp_path: Path) -> None:
+    """In each of many races. The other is refused, and both brokers accept posts under the winner's key."""
+    async with brokers(tmp_path) as ([first, second], _):
+        ada = await create_mesh(first)
+        bob = await join_mesh(ada, "bob")
+        async with ada.connect() as one, at(bob, second).connect() as two:
+            await company(first, second)
+            for number in range(20):
+                made = await asyncio.gather(
+                    keys.make(one, ada, bob, expected=number), keys.make(two, bob, ada, expected=number)
+                )
+                won = [key for key, reply in made if "ok" in reply]
+                lost = [keys.code(reply) for _, reply in made if "error" in reply]
+                assert (len(won), lost) == (1, ["key_epoch_conflict"])
+                stated = {(await keys.keys_of(link)).current for link in (one, two)}
+                assert {None if each is None else each.commitment for each in stated} == {
+                    won[0].commitment(ada.mesh_id)
+                }
+                assert (await two.request(keys.sealed(bob, won[0], b"x")))["status"] == 201
 
 
 async def test_a_holder_at_another_broker_is_asked(tmp_path: Path) -> None:

@@ -54,11 +54,8 @@ def unread(made: Mesh) -> list[str | None]:
 
 
 def is_followed(daemon: Any) -> bool:
-    """Whether a client is connected to this daemon's socket."""
-    shown = subprocess.run(
-        ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
-    )
-    return "ESTAB" in shown.stdout
+    """Whether an event stream of this daemon is open."""
+    return streams(daemon) > 0
 
 
 def test_a_message_is_acknowledged_when_the_next_one_is_asked_for(pair: Mesh) -> None:

@@ -162,11 +162,10 @@ def test_messages_come_once_over_a_kill_and_a_restart(monkeypatch: pytest.Monkey
 
 
 def listening(daemon: Any) -> bool:
-    """Whether a client follows this daemon's events."""
-    text = subprocess.run(
-        ["ss", "-xH", "src", str(daemon.sock)], capture_output=True, text=True, check=False
-    ).stdout
-    return "ESTAB" in text
+    """Whether an event stream of this daemon is open."""
+    with closing(daemon.connection()) as connection:
+        connection.request("GET", "/v1/metrics")
+        return b"cm_daemon_event_streams 0" not in connection.getresponse().read()
 
 
 async def test_the_asynchronous_client_does_the_same(pair: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +213,30 @@ async def test_the_asynchronous_client_does_the_same(pair: Mesh, monkeypatch: py
         await alice.send("nobody", "x")
 
 
+async def test_a_burst_of_sends_opens_its_connections_once(
+    pair: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next burst of as many takes those that the first one has opened."""
+    client = AsyncDaemon(socket_path=pair.daemons["alice"].sock)
+    opened, open_one = 0, client._open
+
+    async def counted() -> object:
+        nonlocal opened
+        opened += 1
+        return await open_one()
+
+    monkeypatch.setattr(client, "_open", counted)
+    try:
+        await client.version()
+        counts = []
+        for _ in range(2):
+            await asyncio.gather(*(client.send("bob", f"burst {number}") for number in range(32)))
+            counts.append(opened)
+        assert counts == [32, 32]
+    finally:
+        client.close()
+
+
 def test_the_file_works_alone(pair: Mesh, tmp_path: Path) -> None:
     """Copied out, without any other package, without even the site's."""
     shutil.copy(REPOSITORY / "claudemesh/sdk.py", tmp_path / "sdk.py")
@@ -229,3 +252,26 @@ def test_the_file_works_alone(pair: Mesh, tmp_path: Path) -> None:
         timeout=WAIT_S,
     )
     assert done.stdout in ("queued alice\n", "inflight alice\n"), done.stderr
+
+
+def test_close_in_a_forked_process_ends_no_call_of_its_parent() -> None:
+    """The connection of a call that goes on is the parent's; closing it in the child would end it there."""
+    program = (
+        "import os, socket\n"
+        "from claudemesh import Daemon\n"
+        "daemon = Daemon(socket_path='/nowhere/sock')\n"
+        "ours, theirs = socket.socketpair()\n"
+        "with daemon._daemon._io.stoppable(lambda: ours.shutdown(socket.SHUT_RDWR)):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        daemon.close()\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "    theirs.sendall(b'x')\n"
+        "    print(ours.recv(1))\n"
+        "ours.close(); theirs.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "b'x'\n"), done.stderr

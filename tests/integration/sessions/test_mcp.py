@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
 from tests.support.waiting import WAIT_S
 
 TOOLS = ["mesh_send", "mesh_inbox", "mesh_ack", "mesh_peers", "mesh_wait", "mesh_status", "mesh_hook"]
+# Variables of a client that this test may run in.
+_OF_CLIENTS = ("CLAUDE", "CODEX_", "QWEN_")
 STATELESS = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -59,10 +63,11 @@ class Client:
         assert answer["id"] == self._last, answer
         return answer
 
-    def begin(self, revision: str = "2025-11-25") -> dict[str, Any]:
-        info = {"name": "test-client", "version": "1.0"}
+    def begin(self, revision: str = "2025-11-25", name: str = "test-client") -> dict[str, Any]:
+        info = {"name": name, "version": "1.0"}
         found = self.ask("initialize", protocolVersion=revision, capabilities={}, clientInfo=info)["result"]
         self.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        self.ask("tools/list")
         return dict(found)
 
     def call(self, tool: str, **arguments: Any) -> str:
@@ -79,12 +84,23 @@ class Client:
 
 
 @contextmanager
-def server(home: Path, project: Path, **popen: Any) -> Generator[Client]:
-    """A server for a project, ended at the end."""
+def server(
+    home: Path,
+    project: Path,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = (sys.executable, "-m", "claudemesh", "mcp"),
+    **popen: Any,
+) -> Generator[Client]:
+    """A server for a project, ended at the end. `environment` are variables of the client."""
     project.mkdir(exist_ok=True)
-    environment = {**os.environ, "CLAUDEMESH_HOME": str(home), "PYTHONPATH": str(REPOSITORY)}
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(_OF_CLIENTS)},
+        "CLAUDEMESH_HOME": str(home),
+        "PYTHONPATH": str(REPOSITORY),
+        **(environment or {}),
+    }
     with subprocess.Popen(
-        [sys.executable, "-m", "claudemesh", "mcp"],
+        command,
         cwd=project,
         env=environment,
         stdin=subprocess.PIPE,
@@ -201,15 +217,50 @@ def test_a_hook_tells_once_that_messages_wait_and_holds_no_text_of_them(made: Me
         assert (found["client_session_id"], found["reach"], found["state"]) == ("c-1", "turn", "working")
         assert alice.send("bob/hooked", "INJECT", client_message_id="hooked", receipt="acked")[0] == 202
         received(bob, "hooked")
-        assert client.call("mesh_hook", event="Stop", stop_hook_active=True) == ""
+        assert client.call("mesh_hook", event="Stop", stop_hook_active="true") == ""
+        own = "mcp__plugin_claudemesh_claudemesh__"
+        allowed = json.loads(client.call("mesh_hook", event="PreToolUse", tool_name=f"{own}mesh_inbox"))
+        assert allowed["hookSpecificOutput"]["permissionDecision"] == "allow"
+        for tool in (f"{own}mesh_send", "mcp__other__mesh_inbox", "Bash"):
+            assert client.call("mesh_hook", event="PreToolUse", tool_name=tool) == ""
         output = json.loads(client.call("mesh_hook", **hook))["hookSpecificOutput"]
         assert output["hookEventName"] == "UserPromptSubmit"
-        assert output["additionalContext"].startswith("1 new mesh messages wait for you, from alice.")
+        assert output["additionalContext"].startswith("1 new mesh message waits for you, from alice.")
         assert "INJECT" not in output["additionalContext"]
         reached(alice, "hooked", "notified")
         assert client.call("mesh_hook", **hook) == ""
         assert "INJECT" in client.call("mesh_inbox")
         reached(alice, "hooked", "shown")
+
+
+def test_two_sessions_of_a_project_have_a_name_each_and_the_hook_says_which_id_is_true(
+    made: Mesh, tmp_path: Path
+) -> None:
+    """`/clear` begins another session of the client in the same server: its name and its messages stay. One
+    that is resumed in a new server gets the name of its project back, and what was not shown."""
+    bob, project = made.daemons["bob"], tmp_path / "twin"
+    stale = {"CLAUDE_CODE_SESSION_ID": "stale"}
+    with server(bob.home, project, stale) as first, server(bob.home, project, stale) as second:
+        for client, known in ((first, "c-1"), (second, "c-2")):
+            client.begin()
+            client.call("mesh_hook", event="UserPromptSubmit", session_id=known)
+        before = sessions(bob)
+        assert [before[name]["client_session_id"] for name in ("twin", "twin-2")] == ["c-1", "c-2"]
+        assert bob.send("bob/twin-2", "for the second", client_message_id="second")[0] == 200
+        assert bob.send("bob/twin", "for the first", client_message_id="first")[0] == 200
+        second.call("mesh_hook", event="UserPromptSubmit", session_id="c-3")
+        found = sessions(bob)["twin-2"]
+        assert found["client_session_id"] == "c-3"
+        assert found["session_id"] == before["twin-2"]["session_id"]
+        text = second.call("mesh_inbox")
+        assert "for the second" in text and "for the first" not in text
+    until(lambda: not {"twin", "twin-2"} & set(sessions(bob)), "both have ended")
+    with server(bob.home, project, stale) as resumed:
+        resumed.begin()
+        resumed.call("mesh_hook", event="UserPromptSubmit", session_id="c-1")
+        assert sessions(bob)["twin"]["client_session_id"] == "c-1"
+        text = resumed.call("mesh_inbox")
+        assert "for the first" in text and "for the second" not in text
 
 
 def test_many_unread_messages_come_in_pages_that_fit(made: Mesh, tmp_path: Path) -> None:
@@ -221,7 +272,9 @@ def test_many_unread_messages_come_in_pages_that_fit(made: Mesh, tmp_path: Path)
     until(lambda: {item["client_message_id"] for item in bob.inbox()} >= set(ids), "all have arrived")
     with server(bob.home, tmp_path / "many") as client:
         client.begin()
-        assert "100 or more new mesh messages" in client.call("mesh_hook", event="UserPromptSubmit")
+        told = client.call("mesh_hook", event="UserPromptSubmit")
+        assert "130 new mesh messages wait for you, from alice." in told
+        assert client.call("mesh_hook", event="UserPromptSubmit") == ""
         seen: list[str] = []
         while (text := client.call("mesh_inbox")) != "No new messages.":
             assert len(text) < 40_000
@@ -267,6 +320,51 @@ def test_the_server_ends_with_its_input_and_its_session_with_it(made: Mesh, tmp_
         until(lambda: "brief" not in sessions(bob), "the session of a killed server ends")
 
 
+def test_the_server_ends_within_an_answer_that_its_client_does_not_read(made: Mesh, tmp_path: Path) -> None:
+    """With success, although a thread is in the middle of a write."""
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    with server(bob.home, tmp_path / "full") as client:
+        client.begin()
+        received(bob, alice.send("bob/full", "x" * 7_000)[1]["client_message_id"])
+        assert client.process.stdin is not None and client.process.stdout is not None
+        room = fcntl.fcntl(client.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        call = {"name": "mesh_inbox", "arguments": {}}
+        client.write({"jsonrpc": "2.0", "id": "unread", "method": "tools/call", "params": call})
+
+        def held() -> int:
+            return int.from_bytes(
+                fcntl.ioctl(client.process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder
+            )
+
+        until(lambda: held() == room, "the pipe is full")
+        client.process.stdin.close()
+        assert client.process.wait(WAIT_S) == 0
+
+
+_PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'claudemesh', 'mcp'])"
+
+
+def test_the_server_ends_with_its_client_also_when_its_input_stays_open(made: Mesh, tmp_path: Path) -> None:
+    """Another process may hold the pipe: the death of the parent ends the server and its session."""
+    bob = made.daemons["bob"]
+    with server(bob.home, tmp_path / "orphan", command=[sys.executable, "-c", _PARENT]) as client:
+        client.begin()
+        until(lambda: "orphan" in sessions(bob), "the session")
+        client.process.kill()
+        until(lambda: "orphan" not in sessions(bob), "the session has ended with its client")
+        assert client.process.stdout is not None
+        link = client.process.stdout.fileno()
+        os.set_blocking(link, False)
+        until(lambda: os.read(link, 1) == b"", "the server has ended")
+
+
+def test_a_session_is_there_as_soon_as_its_client_knows_the_tools(made: Mesh, tmp_path: Path) -> None:
+    """Other members can address it before its model has called a tool."""
+    with server(made.daemons["bob"].home, tmp_path / "silent") as client:
+        client.begin()
+        until(lambda: "silent" in sessions(made.daemons["bob"]), "the session")
+
+
 def test_a_wait_holds_up_no_other_request(made: Mesh, tmp_path: Path) -> None:
     """The answers come in the order in which they are ready."""
     with server(made.daemons["bob"].home, tmp_path / "busy") as client:
@@ -288,3 +386,26 @@ def test_a_project_names_its_sessions(made: Mesh, tmp_path: Path) -> None:
     with server(made.daemons["bob"].home, project) as client:
         client.begin()
         assert "bob/backend" in client.call("mesh_status")
+
+
+def test_two_agents_that_answer_each_other_for_ever_wake_each_other_six_times(
+    made: Mesh, tmp_path: Path
+) -> None:
+    """Every message arrives. The first one beyond the limit says on both sides that it wakes no session."""
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    with server(alice.home, tmp_path / "ping") as ping, server(bob.home, tmp_path / "pong") as pong:
+        ping.begin()
+        pong.begin()
+        pong.call("mesh_status")
+        told = [ping.call("mesh_send", to="bob/pong", message="thank you")]
+        shown = []
+        for number in range(8):
+            agent, host = ((pong, bob), (ping, alice))[number % 2]
+            text = agent.call("mesh_wait", timeout_s=90)
+            shown.append(text)
+            [item] = [one for one in host.inbox() if f"id={one['id']}>" in text]
+            assert (item["hops"], item["in_loop"]) == (number, number > 6)
+            told.append(agent.call("mesh_send", reply_to=item["id"], message=f"thank you {number}"))
+    held = ["wakes no session" in text for text in told]
+    assert held == [False] * 7 + [True] * 2
+    assert ["woke no session" in text for text in shown] == [False] * 7 + [True]

@@ -53,22 +53,25 @@ def test_the_sender_sees_each_state_of_its_message_and_its_session(made: Mesh) -
     """Accepted, delivered, notified, shown, acked: each with its time, and no inbox shows a receipt."""
     alice, bob = made.daemons["alice"], made.daemons["bob"]
     assert alice.send("bob", "redeploy?", client_message_id="all", receipt="acked")[0] == 202
-    [one] = reached(alice, "all", "delivered")["recipients"]
+    row = reached(alice, "all", "delivered")
+    assert row["detail"] == "delivered at bob; the host of bob shows no session"
+    [one] = row["recipients"]
     assert (one["name"], one["shown_at"], one["session"]) == ("bob", None, None)
     item = received(bob, "all")
-    for state in ("notified", "shown", "acked"):
-        mark(bob, item, state, "api")
+    for state, session in (("notified", "api"), ("shown", "web"), ("acked", "ci")):
+        mark(bob, item, state, session)
         row = reached(alice, "all", state)
     [one] = row["recipients"]
-    assert one["session"] == "api"
+    assert [one[f"{state}_by"] for state in ("notified", "shown", "acked")] == ["api", "web", "ci"]
+    assert one["session"] == "ci"
     assert all(one[f"{state}_at"] for state in ("delivered", "notified", "shown", "acked"))
     assert row["delivered_at"] and row["counts"] == dict.fromkeys(
         ("delivered", "notified", "shown", "acked"), 1
     )
-    assert row["detail"] == "acked at bob in session api"
+    assert row["detail"] == "acked at bob in session ci"
     assert [item["body"] for daemon in (alice, bob) for item in daemon.inbox() if not item["body"]] == []
     seen = received(bob, "all")
-    assert (seen["seen_by"], seen["for_session"]) == ("api", "api")
+    assert (seen["seen_by"], seen["for_session"]) == ("ci", "web")
 
 
 def test_a_sender_is_told_no_more_than_it_asks_for(made: Mesh) -> None:

@@ -48,8 +48,9 @@ def test_a_message_from_another_host_reaches_the_session_that_it_names(made: Mes
     until(
         lambda: {"to-api", "to-host"} <= {item["client_message_id"] for item in bob.inbox()}, "both messages"
     )
-    assert listed(bob, "web") == ["to-host"]
-    assert listed(bob, "api") == ["to-api"]
+    sent = {"to-api", "to-host"}
+    assert sent.intersection(listed(bob, "web")) == {"to-host"}
+    assert sent.intersection(listed(bob, "api")) == {"to-api"}
     assert run(bob.home, "reply", "to-api", "yes", "--json").code == 0
     until(
         lambda: [item["to_session"] for item in alice.inbox() if item["body"] == "yes"] == ["ops"],
@@ -68,6 +69,40 @@ def test_a_session_outlives_its_daemon(bob: Daemon) -> None:
     [item] = run(bob.home, "sessions", "ls", "--json").json["items"]
     assert (item["name"], item["state"], item["reach"]) == ("kept", "working", "pull")
     assert "kept" in run(bob.home, "sessions", "ls").out
+
+
+def test_peers_see_the_sessions_of_a_host_and_no_path(made: Mesh, bob: Daemon) -> None:
+    """Until they end, or the host says that it does not publish them."""
+    alice = made.daemons["alice"]
+
+    def seen() -> list[dict[str, str]]:
+        [peer] = [one for one in alice.request("GET", "/v1/peers")[1]["items"] if one["name"] == "bob"]
+        return [dict(one) for one in peer["sessions"]]
+
+    until(lambda: seen() == [], "no session of an earlier test")
+    shown = {"name": "api", "client": "test", "state": "idle", "reach": "push"}
+    session = register(bob, "api", reach="push")
+    until(lambda: seen() == [shown], "the session")
+    assert "api (idle)" in run(alice.home, "peers").out
+    assert bob.request("DELETE", f"/v1/sessions/{session['session_id']}")[0] == 200
+    until(lambda: seen() == [], "its end")
+
+    register(bob, "api", reach="push")
+    until(lambda: seen() == [shown], "the session again")
+    config = bob.root / "config.toml"
+    config.write_text("[sessions]\npublish = false\n")
+    try:
+        assert bob.request("POST", "/v1/reload")[0] == 200
+        until(lambda: seen() == [], "the host that hides its sessions")
+        config.write_text('[sessions.trust]\nAlice = "mute"\n')
+        assert bob.request("POST", "/v1/reload")[0] == 200
+        assert alice.send("bob/api", "psst", client_message_id="muted")[0] == 202
+        until(lambda: "muted" in {one["client_message_id"] for one in bob.inbox()}, "the host's inbox")
+        assert "muted" not in listed(bob, "api")
+    finally:
+        config.unlink()
+        bob.request("POST", "/v1/reload")
+    assert "muted" in listed(bob, "api")
 
 
 def test_a_session_that_is_not_there_is_404(bob: Daemon) -> None:

@@ -119,6 +119,37 @@ def test_a_token_that_no_broker_starts_with_is_a_fault_and_not_shown(token: str,
     assert token not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("public_url", "wss://me:hush@host", "A broker's URL has no user, no password, no query"),
+        ("public_url", "https://host", "A broker's URL does not begin with https://. Use wss://"),
+        ("public_url", "wss://host:hush", "The host or the port in the broker's URL is malformed."),
+        ("public_url", "wss://host/../hush", "The path in the broker's URL has other characters than"),
+        ("listen", "a b:1", "The host is neither an address nor a name."),
+        ("trusted_proxies", "10.0.0.5,x", "An entry is neither an address nor a network."),
+        ("database_url", "mysql://me:hush@host", "The URL does not begin with postgresql:// or postgres://."),
+        ("database_url", "postgresql://one:1,two:hush/database", "A port is a number from 1 to 65535."),
+        ("database_url", "postgresql://host/database?sslmode=hush", "sslmode is one of disable, prefer"),
+        ("database_url", "postgresql://host/database?hush", "The parameters after the ? are name=value"),
+        ("redis_url", "redis://:hush@host:x/0", "The host or the port in the URL is malformed."),
+        ("redis_url", "redis://host/0?hush=1", "The client of Redis knows no such parameter."),
+        ("admin_token", "hush", "The token has too few characters."),
+        ("admin_token", "h ush" * 16, "The token has a blank, a control character or one that is not ASCII."),
+    ],
+)
+def test_a_refused_value_is_answered_with_the_reason(
+    name: str, value: str, reason: str, tmp_path: Path
+) -> None:
+    """The reason repeats no part of the value, which may be a secret."""
+    with pytest.raises(ExitWith) as caught:
+        load_settings({"data_dir": str(tmp_path), name: value}, {})
+    allowed, found, told = caught.value.message.partition(reason)
+    assert found and " must be " in allowed
+    assert "hush" not in found + told
+    assert name in {"public_url"} or "hush" not in allowed
+
+
 @pytest.mark.parametrize("text", ["not toml", 'colour = "red"', "listen = 3"])
 def test_a_bad_file_is_refused(text: str, tmp_path: Path) -> None:
     """A file that is not TOML, or has an unknown key, is refused as a whole."""

@@ -52,6 +52,16 @@ def test_an_exception_becomes_a_failure(error: Exception, failure: Failure) -> N
     assert explain(error) == failure
 
 
+def test_a_missing_choice_is_one_sentence() -> None:
+    """The parser lists the choices on lines of their own, and a control character would be spelled out."""
+    command = click.Command("x", params=[click.Argument(["role"], type=click.Choice(["owner", "admin"]))])
+    with pytest.raises(click.MissingParameter) as caught:
+        command.main([], standalone_mode=False)
+    text = explain(caught.value).message
+    assert text.endswith("Choose from: owner, admin.")
+    assert text.isprintable()
+
+
 def test_an_error_of_the_system_keeps_its_remedy() -> None:
     """A full disk is a matter of later, not of wrong use."""
     failure = explain(OSError(errno.ENOSPC, "No space left", "outbox.db"))

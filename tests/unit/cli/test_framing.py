@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+from unicodedata import category
 
 import pytest
 
-from claudemesh.cli.mcp.framing import framed, one_line, page_of
+from claudemesh.cli.mcp.framing import clean, framed, one_line, page_of
 
 ITEM: dict[str, Any] = {
     "id": "01HZ0000000000000000000000",
@@ -46,3 +48,10 @@ def test_a_page_holds_as_many_messages_as_fit() -> None:
     text, shown = page_of([ITEM | {"body": "x" * 9_000}] * 9)
     assert len(shown) == 3
     assert text.count("has the whole text]") == 3
+
+
+def test_the_characters_that_are_taken_out_are_those_of_unicode() -> None:
+    """Control, format, private, surrogate and unassigned characters, and separators of lines; no other."""
+    hidden = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert clean(every) == "".join(one for one in every if one in "\n\t" or category(one) not in hidden)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.daemon.settings import DaemonSettings, changed_keys, in_force, load_settings
+from claudemesh.daemon.settings import (
+    DaemonSettings,
+    changed_keys,
+    in_force,
+    load_settings,
+    origins_in_force,
+    readable_document,
+)
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
 
 
@@ -32,7 +39,10 @@ def test_settings_are_read(tmp_path: Path) -> None:
         ),
         ('[daemon]\n\nloglevel = "info"', "3: There is no key [daemon] loglevel. Did you mean log_level?"),
         ("[outbox]\nhttp_port = 1", "2: There is no key [outbox] http_port. Did you mean [ipc] http_port?"),
-        ("[metrics]\nx = 1", "2: There is no key [metrics] x. The keys of [metrics] are prometheus_enabled."),
+        (
+            "[metrics]\nx = 1",
+            "2: There is no key [metrics] x. The keys of [metrics] are prometheus_enabled, otel_endpoint.",
+        ),
         ("[outbx]\na = 1", "1: There is no section [outbx] in config.toml. Did you mean [outbox]?"),
         (
             "[outbox]\nmax_age_hours_cap = true",
@@ -94,3 +104,27 @@ def test_a_feature_that_was_optional_in_an_older_version_stops_no_start(tmp_path
     path.write_text('[features]\noptional = ["key_epoch", "presence"]\n')
     path.chmod(0o600)
     assert "key_epoch" in load_settings(path).features_optional
+
+
+def test_the_origin_of_a_setting_in_force_is_its_line_unless_the_file_has_another_value(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[daemon]\nlog_level = "debug"\n[ipc]\nold_token_s = 30\n')
+    settings = load_settings(path)
+    path.write_text('[daemon]\nlog_level = "debug"\n[ipc]\n\nold_token_s = 40\n')
+    origins = origins_in_force(settings, readable_document(path))
+    assert origins["daemon"]["log_level"] == f"{path}:2"
+    assert origins["ipc"]["old_token_s"] is None
+    assert origins["ipc"]["http_port"] == "default"
+
+
+@pytest.mark.parametrize("content", [None, "[daemon"], ids=["missing", "not-toml"])
+def test_without_a_readable_file_the_defaults_in_force_are_defaults(
+    tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "config.toml"
+    if content is not None:
+        path.write_text(content)
+    origins = origins_in_force(DaemonSettings(), readable_document(path))
+    assert {one for keys in origins.values() for one in keys.values()} == {"default"}

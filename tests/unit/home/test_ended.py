@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from claudemesh.home.ended import Ended
+from claudemesh.home.ended import Ended, load_ended, save_ended
+
+KEY = "a" * 64
 
 
 @pytest.mark.parametrize(
-    ("by", "named"),
+    ("ended", "named"),
     [
-        ("a" * 64, f"by the member with the key {'a' * 64}"),
-        # A daemon that was away learns that it was revoked, and not by which member.
-        (None, "by an owner, an admin or the operator of the broker"),
+        (Ended("revoked", KEY, "alice", "owner"), f"by alice (owner, key {KEY}), whose statement"),
+        # Written by a version that did not keep the name.
+        (Ended("revoked", KEY), f"by the member with the key {KEY}"),
+        (Ended("revoked"), "by an owner, an admin or the operator of the broker"),
     ],
 )
-def test_a_revoked_host_blames_no_party_that_it_does_not_know(by: str | None, named: str) -> None:
+def test_a_revoked_host_blames_no_party_that_it_does_not_know(ended: Ended, named: str) -> None:
     """The exit code is 77, and the remedy follows."""
-    told = Ended("revoked", by).exit("demo")
+    told = ended.exit("demo")
     assert named in told.message
     assert (told.code, told.error) == (77, "revoked")
+
+
+def test_the_note_reads_back(tmp_path: Path) -> None:
+    """With the member that has revoked this one, and without."""
+    path = tmp_path / "ended.json"
+    for ended in (Ended("revoked", KEY, "alice", "owner"), Ended("revoked"), Ended("left")):
+        save_ended(path, ended)
+        assert load_ended(path) == ended

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from claudemesh.home.environment import detect_environment
+from claudemesh.home.environment import VARIABLES, detect_environment
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,11 @@ from claudemesh.home.environment import detect_environment
 def test_places_by_their_environment(environ: dict[str, str], place: str, tmp_path: Path) -> None:
     """The most particular one that fits."""
     assert detect_environment(environ, tmp_path) == place
+
+
+def test_no_variable_of_a_ci_server_reaches_the_tests() -> None:
+    """The tests run with the defaults of a machine also where they run in CI."""
+    assert not os.environ.keys() & set(VARIABLES)
 
 
 @pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv"])

@@ -21,6 +21,7 @@ def test_bytes_come_back(raw: bytes) -> None:
 @example("AAB=")
 @example("A===")
 @example("AA==AA==")
+@example("AAAA====")
 def test_only_the_canonical_spelling_is_read(text: str) -> None:
     """A text is read if and only if writing its bytes gives that text."""
     raw = from_base64(text)
@@ -37,3 +38,17 @@ def test_only_the_canonical_spelling_is_read(text: str) -> None:
 def test_values_other_than_ascii_text_are_refused(value: object) -> None:
     """No exception for any value."""
     assert from_base64(value) is None
+
+
+@given(
+    st.binary(min_size=190, max_size=400),
+    st.integers(0, 250),
+    st.sampled_from(["", "=", "====", "-", " ", "\n", "é", "B"]),
+)
+def test_a_long_text_is_read_by_the_same_rule(raw: bytes, at: int, piece: str) -> None:
+    """Long texts have a decoder of their own."""
+    text = to_base64(raw)
+    assert from_base64(text) == raw
+    for changed in (text[:at] + piece + text[at + 1 :], text + piece, text[:-1] + piece):
+        found = from_base64(changed)
+        assert found is None or to_base64(found) == changed

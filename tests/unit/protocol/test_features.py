@@ -282,3 +282,31 @@ def test_file_of_another_shape_is_refused(value: object) -> None:
     """A file is input like any other."""
     with pytest.raises(ProtocolError, match="invalid_features"):
         Features.from_dict(value)
+
+
+@pytest.mark.parametrize(("offered", "agreed_on"), [(1, 1), (8, 8), (32, 32), (1000, 32)])
+def test_a_frame_has_at_most_as_many_sends_as_both_sides_take(offered: int, agreed_on: int) -> None:
+    """A broker without the feature gets one send in each frame."""
+    batches = {"frame_batches": {"params": {"version": 1, "max_items": offered}}}
+    features = agreed(agree({**OFFER, **batches}))
+    assert features.batch_items == agreed_on
+    assert Features.from_dict(features.to_dict()) == features
+    assert agreed(agree(OFFER)).batch_items == 1
+
+
+@pytest.mark.parametrize("value", [*NO_WHOLE, 0])
+def test_a_wrong_number_of_items_leaves_single_frames(value: object) -> None:
+    """The feature is optional."""
+    batches = {"frame_batches": {"params": {"version": 1, "max_items": 5}}}
+    features = agreed(agree(offer_of(batches, value)))
+    assert (features.batch_items, len(features.warnings)) == (1, 1)
+
+
+def offer_of(batches: dict[str, Any], value: object) -> dict[str, Any]:
+    """Return the full offer with this number of items."""
+    params = dict(batches["frame_batches"]["params"])
+    if value is GONE:
+        del params["max_items"]
+    else:
+        params["max_items"] = value
+    return {**OFFER, "frame_batches": {"params": params}}

@@ -115,7 +115,20 @@ CHECKS: dict[str, tuple[Callable[[object], str], list[str], list[object]]] = {
     "topic": (
         ids.check_topic,
         ["all", "deploy.prod", "a" * 63],
-        ["", "a" * 64, "All", "#all", "queue:a", "all\n", None, 1],
+        [
+            "",
+            "a" * 64,
+            "a" * 255,
+            "All",
+            "#all",
+            "queue:a",
+            "all\n",
+            "caf\u00e9",
+            "cafe\u0301",
+            "\uff41",
+            None,
+            1,
+        ],
     ),
     "name": (
         ids.check_member_name,

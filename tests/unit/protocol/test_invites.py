@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claudemesh.protocol import invite_codes
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.protocol.invites import LINK_PREFIX, Invite, find_link, parse_link, sign_invite
+from claudemesh.protocol.invites import (
+    LINK_PREFIX,
+    Invite,
+    code_of_link,
+    find_link,
+    parse_link,
+    sign_invite,
+)
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
 
@@ -234,6 +243,30 @@ def test_a_pasted_link_is_found_without_what_was_put_around_it(pasted: str) -> N
 def test_every_link_survives_words_around_it(before: str, between: str, after: str) -> None:
     """With any words around it, and wrapped at any place."""
     assert find_link(f"{before} {LINK[:50]}{between}{LINK[50:]} {after}") == LINK
+
+
+@given(st.text(), st.sampled_from(["", " \r\n", "\ufeff> "]), st.sampled_from(["", ".", " Copy it", "Z"]))
+def test_the_code_of_a_qr_code_is_read_as_its_link(before: str, between: str, after: str) -> None:
+    """Also typed in lower case, wrapped, and with words around it."""
+    code = code_of_link(LINK)
+    assert re.fullmatch("[A-Z0-9:/]+", code)
+    assert find_link(code.lower()) == LINK
+    assert find_link(f"{before} {code[:50]}{between}{code[50:]}{after}") == LINK
+
+
+def test_a_code_that_is_cut_or_changed_is_refused() -> None:
+    """It is no shorter link, and the changed link has a wrong signature."""
+    code = code_of_link(LINK)
+    for end in (len(LINK_PREFIX) + 1, 60, len(code) - 2):
+        refused(find_link(code[:end]))
+    for bomb in (b"a" * 10_000_000, b"{}"):
+        refused(find_link(LINK_PREFIX + invite_codes.encode(bomb)))
+
+
+def test_the_code_of_an_invite_does_not_change() -> None:
+    """A code that was printed is read by every later version."""
+    payload = b'{"broker_url":"wss://mesh.example.org:7900","slug":"prod"}'
+    assert invite_codes.decode("ZEPEZWUDPCUAK2U5KAUAA", 4096) == payload
 
 
 @given(st.text() | st.text(alphabet='[{"eyJb3').map(LINK_PREFIX.__add__))

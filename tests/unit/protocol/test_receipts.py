@@ -20,15 +20,19 @@ from claudemesh.protocol.receipts import (
 from claudemesh.protocol.sealing import Receipting, SealedContext, decode_content, encode_content
 
 _times = st.none() | st.integers(0, 3)
-_receipts = st.builds(
-    Receipt,
-    client_message_id=st.just("m"),
-    delivered_at=_times,
-    notified_at=_times,
-    shown_at=_times,
-    acked_at=_times,
-    session=st.none() | st.sampled_from(["api", "web"]),
-)
+_names = st.none() | st.sampled_from(["api", "web"])
+# A time, and the session of that time.
+_states = st.tuples(_times, _names).map(lambda one: one if one[0] is not None else (None, None))
+
+
+def _receipt(delivered_at: int | None, *states: tuple[int | None, str | None]) -> Receipt:
+    fields = {f"{word}_at": at for word, (at, _) in zip(_WORDS, states, strict=True)}
+    fields |= {f"{word}_by": by for word, (_, by) in zip(_WORDS, states, strict=True)}
+    return Receipt(client_message_id="m", delivered_at=delivered_at, **fields)  # type: ignore[arg-type]
+
+
+_WORDS = ("notified", "shown", "acked")
+_receipts = st.builds(_receipt, _times, _states, _states, _states)
 CONTEXT = SealedContext("mesh", "a", "b", "id", "dm")
 
 
@@ -51,6 +55,23 @@ def test_a_state_is_never_taken_back_and_never_guessed(one: Receipt, two: Receip
         told = one.at(state) is not None or two.at(state) is not None
         assert (merged.at(state) is not None) == told
     assert (merged.state or 0) == max(one.state or 0, two.state or 0)
+
+
+def test_each_state_names_its_session() -> None:
+    """Of the same state told twice, the session of its first time."""
+    told = Receipt(client_message_id="m", delivered_at=1, notified_at=2, notified_by="api")
+    shown = Receipt(client_message_id="m", delivered_at=1, shown_at=3, shown_by="web")
+    later = Receipt(client_message_id="m", delivered_at=1, shown_at=4, shown_by="api", acked_at=5)
+    merged = merge(merge(later, told), shown)
+    assert [merged.by(state) for state in ReceiptState] == [None, "api", "web", None]
+    assert merged.session is None and merge(told, shown).session == "web"
+
+
+def test_a_receipt_of_an_earlier_version_names_the_session_of_its_furthest_state() -> None:
+    """And the name that such a version reads is the same one. A state without a time has no session."""
+    [found] = parse_receipts([{"id": "m", "shown_at": 5, "session": "api", "acked_by": "web"}])
+    assert found == Receipt(client_message_id="m", shown_at=5, shown_by="api")
+    assert found.to_dict() == {"id": "m", "shown_at": 5, "session": "api"}
 
 
 def test_the_clocks_of_hosts_decide_no_state() -> None:
@@ -94,6 +115,7 @@ def test_a_wish_of_a_later_version_is_no_wish() -> None:
         [{"id": "m", "shown_at": 1.5}],
         [{"id": "m", "shown_at": 2**60}],
         [{"id": "m", "shown_at": 1, "session": "A b"}],
+        [{"id": "m", "shown_at": 1, "notified_by": "A b"}],
         [{"id": "m", "shown_at": 1}] * (MAX_RECEIPTS + 1),
     ],
 )

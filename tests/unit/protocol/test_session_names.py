@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import SLUG
 from claudemesh.protocol.sealing import (
+    MAX_HOPS,
     NO_SESSIONS,
     SealedContext,
     SessionNames,
@@ -45,3 +46,14 @@ def test_a_value_that_is_no_name_of_a_session_makes_the_content_invalid(field: s
     with pytest.raises(ProtocolError) as caught:
         decode_content(orjson.dumps(content))
     assert caught.value.code == "invalid_content"
+
+
+@pytest.mark.parametrize(
+    ("sealed", "hops"), [(0, 0), (3, 3), (10**12, MAX_HOPS), (-1, 0), (True, 0), ("4", 0), (None, 0)]
+)
+def test_a_number_of_automatic_answers_is_bounded_and_one_without_sense_is_none(
+    sealed: Any, hops: int
+) -> None:
+    """The message is still the message of its sender."""
+    content = {**orjson.loads(encode_content("x", b"", CONTEXT)), "hops": sealed}
+    assert decode_content(orjson.dumps(content)).sessions.hops == hops

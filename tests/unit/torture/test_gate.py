@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import SimpleNamespace
 from typing import Self, cast
 
+from tests.support.streams import listening
 from tests.support.waiting import WAIT_S
 from tortures.cluster import Cluster
 from tortures.gate import Gate
@@ -25,26 +26,26 @@ class Bench:
     """A gate in front of a server that echoes, and every connection to either."""
 
     def __init__(self) -> None:
-        self.gate = Gate("alice", lambda: [self._server.sockets[0].getsockname()[1]])
+        self.gate = Gate("alice", lambda: [self._port])
         self.cluster = cast("Cluster", SimpleNamespace(nodes={}, gates={"alice": self.gate}))
-        self._server: asyncio.Server
+        self._port: int
+        self._stack = AsyncExitStack()
         self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._echo, "127.0.0.1", 0)
+        self._port = await self._stack.enter_async_context(listening(self._echo))
         await self.gate.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.gate.stop()
-        self._server.close()
+        await self._stack.aclose()
         for writer in self._writers:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
 
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             writer.write(_ANSWER)

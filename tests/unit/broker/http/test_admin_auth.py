@@ -8,6 +8,7 @@ import pytest
 
 from claudemesh.broker.http.admin_auth import BURST, EACH_S, AdminAuth
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime.console.admission import CONSOLE_KEY, COOKIE_PREFIX, Admission, BrowserSession
 from tests.support.clock import ManualClock
 
 TOKEN = b"s3cret"
@@ -70,3 +71,30 @@ def test_guesses_through_a_proxy_do_not_lock_out_the_operator_beside_it() -> Non
     for _ in range(BURST + 1):
         refusal(auth, scope(wrong, (b"x-forwarded-for", b"1.2.3.4")))
     auth.require(bearing(TOKEN))
+
+
+def browsing(session: BrowserSession, method: str, **other: bytes) -> dict[str, Any]:
+    cookie = COOKIE_PREFIX + b"7900=" + other.get("cookie", session.cookie)
+    headers = (b"cookie", cookie), (CONSOLE_KEY, other.get("key", session.key))
+    return {**scope(*headers), "method": method}
+
+
+def test_a_session_of_a_browser_reads_and_never_acts() -> None:
+    sessions = Admission(lambda: 0)
+    sessions.opened(7900, TOKEN)
+    session = sessions.begin_session(sessions.make_code())
+    assert session is not None
+    auth = AdminAuth(TOKEN, ManualClock(0), sessions)
+    for method in ("GET", "HEAD"):
+        auth.require(browsing(session, method))
+    for method in ("POST", "DELETE", "PUT"):
+        assert refusal(auth, browsing(session, method)) == "unauthenticated"
+    for wrong in ({"cookie": b"x"}, {"key": b"x"}, {"key": b""}):
+        assert refusal(auth, browsing(session, "GET", **wrong)) == "unauthenticated"
+    assert refusal(AdminAuth(TOKEN, ManualClock(0)), browsing(session, "GET")) == "unauthenticated"
+    other = Admission(lambda: 0)
+    other.opened(7900, b"another token")
+    assert (
+        refusal(AdminAuth(b"another token", ManualClock(0), other), browsing(session, "GET"))
+        == "unauthenticated"
+    )

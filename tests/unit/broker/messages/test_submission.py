@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from claudemesh.broker.limiter.base import Allowance
@@ -49,7 +51,7 @@ def test_a_right_envelope_is_ready_to_be_written() -> None:
         == bytes.fromhex(envelope["request_fingerprint"])
     )
     assert (send.destination_kind, send.destination_ref) == ("dm", BOB.pubkey)
-    assert (send.priority, send.mentions, send.broker_message_id) == (0, (BOB.pubkey,), MESSAGE)
+    assert (send.priority, send.broker_message_id) == (0, MESSAGE)
 
 
 def test_the_size_limit_is_of_the_sealed_body() -> None:
@@ -150,3 +152,34 @@ def test_a_claim_that_is_no_fingerprint_matches_nothing(claimed: object) -> None
     submission = prepared(ADA.envelope("all") | {"request_fingerprint": claimed})
     assert submission.sender_fingerprint is None
     assert isinstance(submission.verdict, ProtocolError)
+
+
+@pytest.mark.parametrize("changes", [{}, {"mentions": [BOB.pubkey]}, {"client_message_id": 'a"b'}])
+def test_the_text_of_an_envelope_is_judged_like_its_object(changes: Frame) -> None:
+    """Texts as daemons write them have a parser of their own; both keep the same bytes."""
+    envelope = ADA.envelope(BOB, "body", **changes)
+    text = orjson.dumps(envelope)
+    made = prepare(SENDER, text, inline_bytes=4096, broker_message_id=MESSAGE)
+    assert made == prepared(envelope)
+    assert isinstance(made, SendInProgress)
+    assert isinstance(made.verdict, NewSend)
+    assert made.verdict.envelope == text
+
+
+@pytest.mark.parametrize("changes", [{"v": 2**64}, {"more": -(2**70)}, {"seal": {"epoch": 2**64}}])
+def test_a_number_beyond_64_bits_is_a_wrong_field(changes: Frame) -> None:
+    """Python reads it, and orjson does not write it."""
+    envelope = ADA.envelope(BOB, "body") | changes
+    for raw in (envelope, json.dumps(envelope).encode()):
+        made = prepare(SENDER, raw, inline_bytes=4096, broker_message_id=MESSAGE)
+        assert isinstance(made, SendInProgress)
+        assert isinstance(made.verdict, ProtocolError)
+        assert made.verdict.code == "invalid_envelope"
+
+
+@pytest.mark.parametrize("text", [b"5", b"[]", b'{"a":1,"a":2}', b"[" * 65 + b"]" * 65])
+def test_a_text_that_is_no_strict_object_is_refused(text: bytes) -> None:
+    """It has no id to look up."""
+    refused = prepare(SENDER, text, inline_bytes=4096, broker_message_id=MESSAGE)
+    assert isinstance(refused, ProtocolError)
+    assert refused.code == "invalid_envelope"

@@ -169,7 +169,6 @@ PLANTED = {
         "dedupe_without_body",
         "orphan_history",
         "orphan_deliveries",
-        "orphan_mentions",
     },
     "DELETE FROM message_history": {"dedupe_without_history"},
     "DELETE FROM client_message_dedupe WHERE destination_kind = 'dm'": {"orphan_queue_bodies"},

@@ -10,6 +10,7 @@ import pytest
 
 from claudemesh.broker.store.sqlite import SqliteStore
 from claudemesh.broker.upkeep.timekeeper import Timekeeper
+from claudemesh.runtime.errors import StorageError, StorageFull, StorageUnreachable
 from claudemesh.runtime.lived import Mark
 from tests.support.clock import ManualClock
 
@@ -67,6 +68,20 @@ async def test_a_database_that_was_replaced_sets_the_clock_back(tmp_path: Path) 
         mark = await store.upkeep.lived_clock()
         assert mark is not None
         assert mark.lived_ms == 2000
+
+
+@pytest.mark.parametrize(("error", "lines"), [(StorageUnreachable("gone"), 0), (StorageFull("full"), 1)])
+async def test_an_outage_of_the_database_is_not_logged_at_each_turn(
+    tmp_path: Path, error: StorageError, lines: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one condition of the broker; any other failure is told here."""
+
+    async def fail() -> None:
+        raise error
+
+    async with keeping(tmp_path, ManualClock()) as (time, _):
+        time.note = fail  # type: ignore[method-assign]
+    assert [record.getMessage() for record in caplog.records] == ["lived_clock_not_noted"] * lines
 
 
 @pytest.mark.parametrize("hours", [24, -24, 0.2])

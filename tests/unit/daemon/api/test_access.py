@@ -267,3 +267,54 @@ def test_a_length_and_chunks_together_are_refused() -> None:
 def test_a_header_that_decides_may_come_once(name: bytes) -> None:
     """Two readers of one request must not see two requests."""
     assert verdict((name, b"1"), (name, b"1"), method="POST") == "400 duplicate_header"
+
+
+CONSOLE = AccessRules(
+    tokens=(TOKEN,),
+    browser_paths=frozenset({"/", "/v1/console/session"}),
+    is_session=lambda cookies, key: (cookies, key) == (b"c", b"k"),
+)
+HOST = (b"host", b"127.0.0.1:7901")
+BOTH = ((b"cookie", b"c"), (b"x-claudemesh-console", b"k"))
+
+
+def console(*headers: tuple[bytes, bytes], path: str = "/v1/inbox", method: str = "GET") -> str:
+    found = judge(method, (HOST, *headers), b"", CONSOLE, path)
+    return "pass" if found is None else f"{found.error.status} {found.error.code}"
+
+
+def test_a_session_of_a_browser_is_as_good_as_the_token() -> None:
+    own = (b"origin", b"http://127.0.0.1:7901")
+    assert console(*BOTH) == "pass"
+    assert console(*BOTH, own, JSON, (b"content-length", b"2"), method="POST") == "pass"
+    assert console(*BOTH, (b"referer", b"http://127.0.0.1:7901/")) == "pass"
+
+
+@pytest.mark.parametrize("headers", [(), BOTH[:1], BOTH[1:], ((b"cookie", b"x"), BOTH[1])])
+def test_a_browser_without_a_whole_session_gets_the_page_alone(
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    assert console(*headers) == "401 unauthenticated"
+    assert console(*headers, path="/") == "pass"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"origin", b"http://127.0.0.1:7902"),
+        (b"origin", b"http://localhost:7901"),
+        (b"origin", b"https://127.0.0.1:7901"),
+        (b"origin", b"null"),
+        (b"referer", b"http://127.0.0.1:7902/"),
+        (b"sec-fetch-site", b"same-site"),
+        (b"sec-fetch-site", b"cross-site"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/v1/inbox", "/v1/console/session"])
+def test_a_page_of_another_port_is_refused_with_a_session_too(header: tuple[bytes, bytes], path: str) -> None:
+    """The browser sends it the cookie, because ports do not separate cookies."""
+    assert console(*BOTH, header, path=path) == "403 origin_not_allowed"
+
+
+def test_a_listener_without_the_console_knows_no_session() -> None:
+    assert verdict(*BOTH, rules=BEARING) == "401 unauthenticated"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def test_every_route_is_described_once() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def _schemas(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _schemas(each)
+
+
+def test_a_field_without_a_value_is_optional_for_generators_too() -> None:
+    """A default of null would make it one that is always there, and an object of any fields an empty one."""
+    for schema in _schemas(DOCUMENT["components"]):
+        assert schema.get("default", 0) is not None
+        if schema.get("type") == "object":
+            assert schema.keys() & {"properties", "additionalProperties"}
+
+
 class _Parts:
     """Enough to build the bare routes; no request is made."""
 
@@ -49,10 +65,13 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/send",
         "POST /v1/send/batch",
         "POST /v1/topic/post",
+        "POST /v1/console/code",
+        "POST /v1/console/session",
         "POST /v1/topic/create",
         "POST /v1/topic/subscribe",
         "POST /v1/topic/unsubscribe",
         "GET /v1/topic/list",
+        "GET /v1/topic/keyless",
         "POST /v1/topic/delete",
         "POST /v1/topic/rekey",
         "GET /v1/invites",
@@ -73,6 +92,9 @@ def test_the_routes_are_those_of_the_page() -> None:
         "POST /v1/sessions",
         "GET /v1/sessions",
         "POST /v1/sessions/{id}/heartbeat",
+        "POST /v1/sessions/{id}/push",
+        "GET /v1/sessions/{id}/news",
+        "POST /v1/sessions/{id}/told",
         "DELETE /v1/sessions/{id}",
         "POST /v1/profile",
         "GET /v1/members",
@@ -92,6 +114,9 @@ def test_the_routes_are_those_of_the_page() -> None:
         "GET /v1/health",
         "GET /v1/version",
         "GET /v1/whoami",
+        "GET /v1/activity",
+        "GET /v1/hook_runs",
+        "GET /v1/config/origins",
         "GET /v1/config",
         "GET /v1/compat",
         "GET /v1/metrics",

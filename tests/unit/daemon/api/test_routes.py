@@ -15,6 +15,8 @@ from claudemesh.runtime.web.routes import Route
 PACKAGE = Path(claudemesh.__file__).parent
 # Programs that ask the API and cannot import its table.
 CLIENTS = [*(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / "client").rglob("*.py"), PACKAGE / "sdk.py"]
+# SDKs of other languages.
+SDKS = [*(PACKAGE / "sdks").rglob("*.ts"), *(PACKAGE / "sdks").rglob("*.go")]
 # Routes of the broker, asked by the same programs.
 _BROKERS = re.compile(r"/v1/(join|admin|invites?|meshes|ws)\b")
 _ROUTE = re.compile(r"/v1/[a-z0-9_./-]*")
@@ -26,7 +28,7 @@ def test_every_route_is_counted_under_its_own_name(route: Route) -> None:
     assert TABLE.label(re.sub(r"{\w+}", "a%2Fb", route.path)) == route.path
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/inbox/", "/v1/inbox/a/b", "/v1/outbox/a/forget", "/v1/inboxes"])
+@pytest.mark.parametrize("path", ["/x", "/v1/inbox/", "/v1/inbox/a/b", "/v1/outbox/a/forget", "/v1/inboxes"])
 def test_what_is_no_route_is_counted_as_other(path: str) -> None:
     """So that a scanner makes no labels."""
     assert TABLE.label(path) == "other"
@@ -41,7 +43,16 @@ def test_the_flags_of_routes() -> None:
     acts |= {"/v1/members/replacement"}
     acts |= {"/v1/peers/verify", "/v1/keys/rotate", "/v1/keys/archive/cleanup"}
     acts |= {"/v1/file/share", "/v1/file/get"}
+    acts |= {"/v1/console/code"}
     assert TABLE.socket_only == {"/v1/reload", "/v1/shutdown", *acts}
+
+
+@pytest.mark.parametrize("source", SDKS, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_route_that_an_sdk_asks_for_exists(source: Path) -> None:
+    """Those of other languages spell routes by hand too."""
+    asked = {found.rstrip("/.") for found in _ROUTE.findall(source.read_text())}
+    unknown = {route for route in asked if not any(f"{one.path}/".startswith(f"{route}/") for one in ROUTES)}
+    assert asked and not unknown
 
 
 @pytest.mark.parametrize("source", CLIENTS, ids=lambda path: path.relative_to(PACKAGE).as_posix())

@@ -6,14 +6,15 @@ import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from claudemesh.daemon.files.download import Download, Ticket
+from claudemesh.daemon.files.download import Download, Ticket, Unopened
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.errors import ProtocolError
-from claudemesh.protocol.filestream import HEADER_BYTES
+from claudemesh.protocol.filestream import HEADER_BYTES, OVERHEAD_BYTES
 from tests.support.blob_host import BlobHost
 from tests.support.sealed_files import CHUNK, sealed_file
 
@@ -21,10 +22,27 @@ BLOB = "0" * 32
 
 
 @contextmanager
-def download(file: Attachment, host: BlobHost) -> Generator[Download]:
-    """A download from this broker into a file without a name."""
-    with host, tempfile.TemporaryFile() as part:
-        yield Download(file, part.fileno(), host.server(), lambda: False)
+def download(
+    file: Attachment, host: BlobHost, *, is_judging: bool = False, part: bytes = b""
+) -> Generator[Download]:
+    """A download from this broker into a file without a name, which has `part` of an earlier one."""
+    with host, tempfile.TemporaryFile() as target:
+        target.write(part)
+        target.flush()
+        yield Download(file, target.fileno(), host.server(), lambda: False, is_judging=is_judging)
+
+
+def serve(blob: bytes) -> BlobHost:
+    """A broker with one blob."""
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        first = first_of(request)
+        request.send_response(206)
+        request.send_header("Content-Length", str(len(blob) - first))
+        request.end_headers()
+        request.wfile.write(blob[first:])
+
+    return BlobHost(handle)
 
 
 def first_of(request: BaseHTTPRequestHandler) -> int:
@@ -56,7 +74,8 @@ def test_a_wrong_blob_without_end_is_the_fault_of_the_broker() -> None:
     """It is read up to its size."""
     file, blob = sealed_file(os.urandom(5 * CHUNK))
     wrong = blob[:HEADER_BYTES] + bytes(len(blob) - HEADER_BYTES)
-    with download(file, BlobHost(lambda request: flood(request, wrong[first_of(request) :]))) as attempt:
+    host = BlobHost(lambda request: flood(request, wrong[first_of(request) :]))
+    with download(file, host, is_judging=True) as attempt:
         with pytest.raises(ProtocolError) as caught:
             attempt.run(Ticket(BLOB, "t", len(blob)))
         assert caught.value.code == "blob_changed"
@@ -69,11 +88,81 @@ def test_a_connection_that_ends_before_the_fault_is_known_blames_no_side() -> No
     wrong[HEADER_BYTES] ^= 1
 
     def cut(request: BaseHTTPRequestHandler) -> None:
-        first = first_of(request)
-        request.send_response(206)
-        request.end_headers()
-        request.close_connection = True
-        request.wfile.write(wrong[first:] if first == 0 else wrong[first : 3 * CHUNK])
+        _cut(request, wrong[first_of(request) : 3 * CHUNK])
 
-    with download(file, BlobHost(cut)) as attempt, pytest.raises(ConnectionError):
+    with download(file, BlobHost(cut), is_judging=True) as attempt, pytest.raises(ConnectionError):
+        attempt.run(Ticket(BLOB, "t", len(blob)))
+
+
+def test_small_chunks_that_came_before_a_connection_ended_stay() -> None:
+    """So a link that breaks again and again brings the file all the same."""
+    content = os.urandom(200 * CHUNK)
+    file, blob = sealed_file(content)
+    cut = HEADER_BYTES + 100 * (CHUNK + OVERHEAD_BYTES)
+    with download(file, BlobHost(lambda request: _cut(request, blob[:cut]))) as attempt:
+        with pytest.raises(ConnectionError):
+            attempt.run(Ticket(BLOB, "t", len(blob)))
+        assert attempt.received == 100 * CHUNK
+        assert os.pread(attempt._descriptor, 200 * CHUNK, 0) == content[: 100 * CHUNK]
+
+
+def _cut(request: BaseHTTPRequestHandler, body: bytes) -> None:
+    request.send_response(206)
+    request.end_headers()
+    request.close_connection = True
+    request.wfile.write(body)
+
+
+def test_a_fresh_download_is_one_request_and_a_resumed_one_two() -> None:
+    """The header of the blob comes with its chunks."""
+    content = os.urandom(5 * CHUNK)
+    file, blob = sealed_file(content)
+    asked: list[int] = []
+
+    def handle(request: BaseHTTPRequestHandler) -> None:
+        asked.append(first_of(request))
+        flood(request, blob[asked[-1] :])
+
+    with download(file, BlobHost(handle)) as fresh:
+        assert fresh.run(Ticket(BLOB, "t", len(blob)))
+    with download(file, BlobHost(handle), part=content[: 2 * CHUNK + 5]) as resumed:
+        assert resumed.run(Ticket(BLOB, "t", len(blob)))
+    assert asked == [0, 0, HEADER_BYTES + 2 * (CHUNK + OVERHEAD_BYTES)]
+
+
+@pytest.mark.parametrize("is_judging", [False, True])
+def test_a_chunk_that_does_not_open_behind_others_lets_the_download_begin_again(is_judging: bool) -> None:
+    """The earlier chunks may be the wrong ones, so no side is blamed, and none of them is kept."""
+    content = os.urandom(5 * CHUNK)
+    file, blob = sealed_file(content)
+    with download(file, serve(blob), is_judging=is_judging, part=bytes(CHUNK)) as attempt:
+        with pytest.raises(Unopened):
+            attempt.run(Ticket(BLOB, "t", len(blob)))
+        assert os.fstat(attempt._descriptor).st_size == 0
+
+
+def test_a_broker_that_changes_a_byte_once_is_asked_again() -> None:
+    """The blame waits for an attempt that hashes the blob."""
+    file, blob = sealed_file(os.urandom(5 * CHUNK))
+    wrong = bytearray(blob)
+    wrong[len(blob) // 2] ^= 1
+    ticket = Ticket(BLOB, "t", len(blob))
+    with download(file, serve(bytes(wrong))) as first, pytest.raises(Unopened):
+        first.run(ticket)
+    with download(file, serve(blob), is_judging=True) as second:
+        assert second.run(ticket)
+    judged = download(file, serve(bytes(wrong)), is_judging=True)
+    with judged as third, pytest.raises(ProtocolError, match="blob_changed"):
+        third.run(ticket)
+
+
+def test_a_judged_download_that_resumes_knows_the_hash_of_the_whole_blob() -> None:
+    content = os.urandom(5 * CHUNK)
+    file, blob = sealed_file(content)
+    part = content[: 3 * CHUNK]
+    with download(file, serve(blob), is_judging=True, part=part) as attempt:
+        assert attempt.run(Ticket(BLOB, "t", len(blob)))
+    lied = replace(file, blob_sha256="0" * 64)
+    judged = download(lied, serve(blob), is_judging=True, part=part)
+    with judged as attempt, pytest.raises(ProtocolError, match="file_wrong"):
         attempt.run(Ticket(BLOB, "t", len(blob)))

@@ -1,11 +1,14 @@
-"""Fetching of files and texts whose ids their senders have chosen: none stands for that of another member."""
+"""Fetching of files and texts: ids that two senders have chosen, wrong bytes, and full disks."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from claudemesh.daemon.inbox.attached import encode_attachments
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.runtime import failpoints
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import TaskOwner
 from tests.support.blob_host import BlobHost
@@ -35,6 +39,8 @@ class Bench:
     def __init__(self, folder: Path, inbox: InboxStore, executor: ThreadPoolExecutor) -> None:
         self.inbox = inbox
         self.blobs: dict[str, bytes] = {}
+        # The first byte of each request.
+        self.firsts: list[int] = []
         self.host = BlobHost(self._give)
         self.host.replies["blob_open"] = lambda params: self._opened(params["blob_id"])
         self.tasks = TaskOwner()
@@ -79,6 +85,7 @@ class Bench:
     def _give(self, request: BaseHTTPRequestHandler) -> None:
         blob = self.blobs[request.path.rsplit("/", 1)[1]]
         first, last = request.headers["range"].removeprefix("bytes=").split("-")
+        self.firsts.append(int(first))
         part = blob[int(first) : int(last) + 1]
         request.send_response(206)
         request.send_header("Content-Length", str(len(part)))
@@ -188,3 +195,63 @@ async def test_a_blob_that_is_gone_is_not_noted_for_ever_and_is_shown_as_failed(
         assert [method for method, _ in made.host.calls if method == "blob_fetched"] == ["blob_fetched"]
         [item] = [one.item() for one in await made.inbox.files.page(None, 9)]
         assert (item["state"], item["error"]) == ("fetched", None)
+
+
+async def test_a_full_disk_ends_a_download_that_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    """The answer says so, nothing has the name, and the chunks on the disk are not fetched again."""
+    content = os.urandom(2 << 20)
+
+    def full(name: str) -> None:
+        if name == "fetch.after_chunk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async with bench(tmp_path) as made:
+        await made.receive("alice", content)
+        failpoints.install(full)
+        try:
+            with pytest.raises(ProtocolError, match="insufficient_storage"):
+                await made.get(None, tmp_path / "out")
+        finally:
+            failpoints.install(None)
+        assert not (tmp_path / "out").exists()
+        kept = (tmp_path / f".{FILE_ID}.part").stat().st_size
+        assert 0 < kept < len(content)
+        assert await made.get(None, tmp_path / "out") == content
+        assert made.firsts[-1] > kept
+
+
+async def test_a_broker_that_delivers_wrong_bytes_once_is_asked_again_and_then_named(tmp_path: Path) -> None:
+    """The caller of a file that is whole the second time sees nothing of it."""
+    content = os.urandom(300_000)
+    async with bench(tmp_path) as made:
+        await made.receive("alice", content)
+        [(blob_id, good)] = made.blobs.items()
+        wrong = good[:-1] + bytes([good[-1] ^ 1])
+
+        def open_good(params: Mapping[str, Any]) -> Mapping[str, Any]:
+            answer = made._opened(blob_id)
+            made.blobs[blob_id] = wrong if not made.firsts else good
+            return answer
+
+        made.host.replies["blob_open"] = open_good
+        assert await made.get(None, tmp_path / "out") == content
+        assert made.firsts == [0, 0]
+        made.blobs[blob_id] = good
+        digest = made._opened(blob_id)
+        made.host.replies["blob_open"] = digest
+        made.blobs[blob_id] = wrong
+        with pytest.raises(ProtocolError, match="blob_changed") as caught:
+            await made.get(None, tmp_path / "again")
+        assert caught.value.fields["at_fault"] == "broker"
+        assert not (tmp_path / "again").exists()
+
+
+async def test_a_sender_that_announces_another_hash_of_its_blob_is_named(tmp_path: Path) -> None:
+    """Its file is as announced, but the broker could not be judged by such a hash."""
+    async with bench(tmp_path) as made:
+        message_id = new_ulid()
+        file, made.blobs["0" * 32] = sealed_file(b"content", file_id=FILE_ID, blob_id="0" * 32)
+        await made.inbox.insert([_row(message_id, "mallory", replace(file, blob_sha256="0" * 64))])
+        with pytest.raises(ProtocolError, match="file_wrong") as caught:
+            await made.get(message_id, tmp_path / "out")
+        assert caught.value.fields["at_fault"] == "sender"

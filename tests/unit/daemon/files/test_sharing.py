@@ -28,6 +28,8 @@ EVERYTHING = {
     "client_message_id": "mine",
     "from_session": "tests",
     "receipt": "shown",
+    "hops": 2,
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 }
 
 
@@ -37,8 +39,8 @@ def test_a_long_text_keeps_every_field_of_its_send() -> None:
     request = parse_send(EVERYTHING)
     unset = SendRequest(request.target, "")
     for field in fields(SendRequest):
-        # Both are the daemon's own.
-        if field.name not in ("attachments", "receipts"):
+        # These are the daemon's own.
+        if field.name not in ("attachments", "receipts", "named"):
             assert getattr(request, field.name) != getattr(unset, field.name) or field.name == "target"
     assert share_of_text(b"text", fields_of(request)).send == request
     for to in ("#news", "queue:builds", "cd" * 32):
@@ -68,6 +70,8 @@ def test_the_fingerprint_covers_what_the_caller_asks_for() -> None:
     assert parse_share(body).fingerprint == same.fingerprint
     for change in ({"path": "/b"}, {"to": "carol"}, {"message": "n"}, {"persistent": True}):
         assert parse_share({**body, **change}).fingerprint != same.fingerprint
+    for change in ({"hops": 1}, {"traceparent": EVERYTHING["traceparent"]}):
+        assert parse_share({**body, **change}).fingerprint == same.fingerprint
     texts = {share_of_text(raw, {"to": "bob"}).fingerprint for raw in (b"a" * 9000, b"a" * 8999 + b"b")}
     assert len(texts) == 2
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import CHUNK_BYTES, HEADER_BYTES, OVERHEAD_BYTES, StreamOpener
 from claudemesh.runtime.failpoints import install
-from tests.support.waiting import WAIT_S
 
 KEY = bytes(range(32))
 LIMITS = SpoolLimits(8 << 20, 16 << 20)
@@ -50,36 +48,6 @@ def test_the_copy_opens_to_the_file(tmp_path: Path, size: int) -> None:
     assert (found.sha256, found.blob_sha256) == tuple(hashlib.sha256(b).hexdigest() for b in (content, raw))
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("spool", "spool/f")]
     assert modes == [0o700, 0o600]
-
-
-def refused(folder: Path, path: Path | str) -> str:
-    with pytest.raises(ProtocolError) as caught:
-        open_source(str(path), folder / "home")
-    assert caught.value.message.endswith(".")
-    return caught.value.code
-
-
-def test_only_regular_files_outside_of_the_own_directory_are_shared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Devices, pipes, sockets and directories are refused; so are keys, by any way to them."""
-    home = tmp_path / "home" / "daemon" / "demo"
-    home.mkdir(parents=True)
-    (home / "keypair.json").write_text("secret")
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "link").symlink_to(home / "keypair.json")
-    (tmp_path / "folder").symlink_to(tmp_path / "home")
-    with socket.socket(socket.AF_UNIX) as listener:
-        monkeypatch.chdir(tmp_path)
-        listener.bind("sock")
-        for name in ("fifo", "sock", "home", "/dev/null", "/dev/zero", "/dev/tty"):
-            if name != "/dev/tty" or Path(name).exists():
-                assert refused(tmp_path, tmp_path / name) == "not_a_regular_file"
-    for name in ("home/daemon/demo/keypair.json", "link", "folder/daemon/demo/keypair.json", "home/../link"):
-        assert refused(tmp_path, tmp_path / name) == "own_directory"
-    assert refused(tmp_path, tmp_path / "none") == "file_not_found"
-    assert refused(tmp_path, "relative") == refused(tmp_path, "/a\0b") == "invalid_field"
-    assert refused(tmp_path, tmp_path / ("n" * 300)) == "file_unreadable"
 
 
 def test_a_link_to_an_ordinary_file_is_followed(tmp_path: Path) -> None:
@@ -182,11 +150,18 @@ def test_copies_without_a_row_are_deleted(tmp_path: Path) -> None:
     assert left(tmp_path) == ["kept"]
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    """A reader of a FIFO would wait for a writer."""
-    os.mkfifo(tmp_path / "fifo")
-    codes: list[str] = []
-    thread = threading.Thread(target=lambda: codes.append(refused(tmp_path, tmp_path / "fifo")), daemon=True)
-    thread.start()
-    thread.join(WAIT_S)
-    assert codes == ["not_a_regular_file"]
+def test_a_full_disk_under_the_spool_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(2000))
+
+    def full(name: str) -> None:
+        if name == "share.before_spool_sync":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    install(full)
+    try:
+        with pytest.raises(ProtocolError, match="insufficient_storage"):
+            add(tmp_path, tmp_path / "file")
+    finally:
+        install(None)
+    assert left(tmp_path) == []
+    assert add(tmp_path, tmp_path / "file").size == 2000

@@ -97,15 +97,3 @@ def test_a_download_that_a_crash_has_ended_behind_the_name_is_whole(tmp_path: Pa
     assert (os.listdir(tmp_path), path.read_bytes()) == (["name.txt"], b"content")
     (tmp_path / f".{ID}.part").write_bytes(b"part")
     assert refused(tmp_path, tmp_path) == "file_exists"
-
-
-def test_places_that_are_no_target(tmp_path: Path) -> None:
-    """Relative paths, missing directories, files as directories, and the directory with the keys."""
-    (tmp_path / "home" / "daemon").mkdir(parents=True)
-    (tmp_path / "file").write_text("")
-    (tmp_path / "link").symlink_to(tmp_path / "home")
-    assert refused(tmp_path, "relative") == refused(tmp_path, "/a\0b") == "invalid_field"
-    assert refused(tmp_path, tmp_path / "none" / "x") == "directory_not_found"
-    assert refused(tmp_path, tmp_path / "file" / "x") == "directory_not_found"
-    for own in ("home", "home/daemon", "home/keypair.json", "link", "link/x"):
-        assert refused(tmp_path, tmp_path / own) == "own_directory"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,7 @@ from claudemesh.runtime.lived import LivedClock
 from tests.support.blob_host import BlobHost, answer
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
+from tests.support.waiting import WAIT_S
 
 BLOB = "0" * 32
 ACCEPTED = Answer(202, {"status": "queued"})
@@ -84,6 +87,7 @@ class Bench:
             received=ReceivedFiles(inbox.database),
             spool=self.spool,
             uploads=self.uploads,
+            threads=Threads(self.executor, self.executor),
             ask=self.host.ask,
         )
 
@@ -269,3 +273,40 @@ async def test_the_text_of_an_announcement_is_dropped_three_days_after_its_end(t
         )
         assert again.body["file_id"] == file.file_id
         assert [item["name"] for item in (await made.lists.page("out", None, 9))[0]] == ["over", "open"]
+
+
+async def test_a_large_file_does_not_hold_up_a_small_one(tmp_path: Path) -> None:
+    """A file that comes during an upload has its turn behind the present part, and the upload goes on."""
+    async with bench(tmp_path) as made:
+        large = await made.share("large", os.urandom(1_000_000))
+        loop = asyncio.get_running_loop()
+        made.uploads._parts = replace(made.uploads._parts, part_bytes=300_000)
+        taken: dict[str, int] = {}
+        order: list[str] = []
+
+        def begin(params: Mapping[str, Any]) -> Mapping[str, Any]:
+            blob_id = f"{params['size']:032d}"
+            return {"blob_id": blob_id, "ticket": "t", "offset": taken.get(blob_id, 0)}
+
+        def put(request: BaseHTTPRequestHandler) -> None:
+            blob_id = request.path.rsplit("/", 1)[1]
+            part, _, total = request.headers["content-range"].removeprefix("bytes ").partition("/")
+            taken[blob_id] = int(part.split("-")[1]) + 1
+            order.append("large" if int(total) == large.blob_size else "small")
+            if len(order) == 1:
+                asyncio.run_coroutine_threadsafe(made.share("small"), loop).result(WAIT_S)
+                loop.call_soon_threadsafe(made.uploads.wake)
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(WAIT_S)
+            whole = taken[blob_id] == int(total)
+            answer(request, 200, {"offset": taken[blob_id], "complete": whole})
+
+        made.host.replies["blob_begin"] = begin
+        made.handle = put
+        running = asyncio.create_task(made.uploads.run())
+        async with asyncio.timeout(WAIT_S):
+            while (await made.now("large")).state is ShareState.UPLOADING:  # noqa: ASYNC110 - no event
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
+        assert order == ["large", "small", "large", "large", "large"]
+        assert (await made.now("small")).state is not ShareState.UPLOADING

@@ -10,10 +10,11 @@ import pytest
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
+from claudemesh.daemon.identity.verifying import PeerVerification
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.statements import Statement, sign_statement
-from tests.support.daemon import MESH_ID, NOW, Person, directory_of, new_ulid, person
+from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person
 
 ALICE, BOB, SECOND, ADMIN = person("alice"), person("bob"), person("bob"), person("admin")
 OTHER_MESH = "01899e2d-0000-7000-8000-000000000002"
@@ -96,6 +97,23 @@ def test_a_released_name_that_another_member_takes_is_refused_until_it_is_accept
         assert sends_to(each, "bob") == SECOND.member_id
         with pytest.raises(ProtocolError, match="nothing to accept"):
             each.accept_name("bob")
+
+
+async def test_keys_of_a_member_that_has_gone_are_not_compared(tmp_path: Path) -> None:
+    """Neither under its name, nor under its key, nor for the member that has its name now."""
+    directory = known(tmp_path)
+    kept = {"keyring": keyring_of(ALICE.identity), "directory": directory, "sync": None}
+    verification = PeerVerification(mesh_id=MESH_ID, own_id=ALICE.member_id, **kept)  # type: ignore[arg-type]
+    peer, digits = await verification.string_for("bob")
+    assert (peer.member_id, digits.replace(" ", "").isdigit()) == (BOB.member_id, True)
+    assert directory.apply([BOB.listed(status="revoked")])
+    for wanted in ("bob", BOB.identity.ed25519_pubkey):
+        with pytest.raises(ProtocolError, match="bob was revoked"):
+            await verification.string_for(wanted)
+    assert directory.apply([SECOND.listed()])
+    with pytest.raises(ProtocolError) as refusal:
+        await verification.string_for("bob")
+    assert refusal.value.code == "name_rebound"
 
 
 def test_a_member_with_the_name_of_one_that_still_has_it_is_refused(tmp_path: Path) -> None:
@@ -273,6 +291,16 @@ def test_a_change_of_a_profile_is_news_and_a_new_member_is_none(tmp_path: Path) 
         "working",
         True,
     )
+
+
+def test_sessions_of_a_member_are_news_and_are_kept(tmp_path: Path) -> None:
+    """A daemon that starts again asks for changes only."""
+    directory = directory_of(tmp_path, ALICE)
+    api = {"name": "api", "client": "codex", "state": "idle", "reach": "turn"}
+    directory.apply([ALICE.listed(sessions=[api])])
+    [change] = directory.take_news()
+    assert (change.event, change.data["sessions"]) == ("member_updated", [api])
+    assert one(reloaded(directory, tmp_path), ALICE).sessions == one(directory, ALICE).sessions != ()
 
 
 def test_a_file_of_an_older_version_pins_every_member_by_its_name(tmp_path: Path) -> None:

@@ -54,6 +54,11 @@ async def test_of_many_changes_of_a_profile_the_first_and_the_last_are_told(tmp_
     change(name="alicia", summary="step 19")
     told = [(event.event, event.data.get("summary")) for event in heard.events]
     assert told == [("member_updated", "step 0"), ("member_updated", "other"), ("member_renamed", None)]
+    # Each event names the fields whose text a member has chosen.
+    assert [event.data["untrusted"] for event in heard.events[1:]] == [
+        ["name", "sessions", "status", "summary"],
+        ["name", "old_name"],
+    ]
     heard.more.clear()
     async with asyncio.timeout(WAIT_S):
         await heard.more.wait()

@@ -93,7 +93,17 @@ async def test_received_and_sent_messages_are_opened(broker: Broker) -> None:
     assert texts(seen) == ["hello", "to alice", "to all", "to myself"]
     assert [one.is_own for one in seen.messages] == [False, True, False, True]
     assert [one.recipient and one.recipient.name for one in seen.messages] == [None, "alice", None, None]
+    assert [one.was_received for one in seen.messages] == [True, False, True, True]
     assert (seen.dropped, seen.next, seen.pruned_before) == (0, None, 3)
+
+
+async def test_own_messages_that_the_broker_delivers_are_received_ones(broker: Broker) -> None:
+    """A job that this member has done is one, a post is not."""
+    post = broker.message(BOB, parse_post({"topic": "all", "message": "a post"}))
+    job = broker.message(BOB, parse_send({"to": "queue:builds", "message": "a job"}))
+    broker.holds(post, job)
+    seen = await broker.page()
+    assert [(one.row.body, one.was_received) for one in seen.messages] == [("a post", False), ("a job", True)]
 
 
 async def test_what_a_broker_has_made_up_is_dropped_and_counted(broker: Broker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
@@ -53,6 +54,18 @@ async def test_a_new_database_goes_on_behind_what_was_given_out(tmp_path: Path) 
     assert await insert(tmp_path, 6) == [second + 1]
 
 
+async def test_an_inbox_that_has_lost_its_content_is_rebuilt(tmp_path: Path) -> None:
+    """A first start that was killed leaves a file without a byte too, and no position."""
+    (tmp_path / "inbox.db").write_bytes(b"")
+    assert await insert(tmp_path, 1) == [1]
+    assert not (tmp_path / "inbox.db.rebuild").exists()
+    (tmp_path / "inbox.db").write_bytes(b"")
+    [seq] = await insert(tmp_path, 2)
+    assert seq is not None
+    assert seq > 1
+    assert (tmp_path / "inbox.db.rebuild").exists()
+
+
 async def test_an_older_copy_of_the_database_alone_goes_on_behind_what_was_given_out(tmp_path: Path) -> None:
     """The file beside it was not restored."""
     await insert(tmp_path, 1)
@@ -67,6 +80,38 @@ async def test_an_older_copy_of_the_database_alone_goes_on_behind_what_was_given
     [first] = await insert(tmp_path, 5000)
     assert first is not None
     assert first > last
+
+
+def recovered(*numbers: int) -> list[InboxRow]:
+    """Messages that are read back from the history."""
+    return [replace(row(number), recovered=True) for number in numbers]
+
+
+async def test_a_reader_is_not_given_messages_that_were_read_back_from_the_history(tmp_path: Path) -> None:
+    """They stand before the new ones, in their order, also when the daemon is killed in between."""
+    [seen] = (await insert(tmp_path, 1, 2, 3))[-1:]
+    (tmp_path / "inbox.db").write_bytes(b"not a database" * 1000)
+    [new] = await insert(tmp_path, 4)
+    for numbers in ((1, 2), (1, 2, 3)):
+        store = await open_inbox(tmp_path)
+        await store.insert(recovered(*numbers))
+        await store.close()
+    store = await open_inbox(tmp_path)
+    await store.insert([row(5)])
+    items, _ = await store.page()
+    assert [item["id"] for item in items] == ["m1", "m2", "m3", "m4", "m5"]
+    following, _ = await store.page(after=seen)
+    assert [(item["seq"], item["id"]) for item in following] == [(new, "m4"), (new + 1, "m5")]
+    await store.close()
+
+
+async def test_messages_of_the_history_are_stored_also_without_a_free_position(tmp_path: Path) -> None:
+    """Nothing is known of the positions that were given out."""
+    await insert(tmp_path, 1)
+    store = await open_inbox(tmp_path)
+    assert await store.insert(recovered(2, 3)) == [2, 3]
+    assert await store.insert([*recovered(4), row(5)]) == [4, 5]
+    await store.close()
 
 
 async def test_a_mark_that_cannot_be_written_holds_no_message_up(tmp_path: Path) -> None:

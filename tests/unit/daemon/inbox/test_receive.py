@@ -27,6 +27,7 @@ from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.destinations import Destinations
 from claudemesh.daemon.outbox.request import SendRequest, parse_post, parse_send
 from claudemesh.daemon.outbox.sealer import Sealer
+from claudemesh.daemon.sessions.loops import MAX_TURNS, LoopGuard
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.envelope import Envelope, build_envelope
 from claudemesh.protocol.errors import ProtocolError
@@ -181,14 +182,14 @@ async def test_a_repeated_delivery_is_acknowledged_again_without_a_second_event(
 async def test_the_sessions_of_a_message_are_those_that_its_sender_sealed(tmp_path: Path) -> None:
     """The envelope, which the broker reads, does not name them. A message to a topic is for no session."""
     async with host(tmp_path) as bob:
-        request = parse_send({"to": "bob/api", "message": "deploy?", "from_session": "web"})
+        request = parse_send({"to": "bob/api", "message": "deploy?", "from_session": "web", "hops": 2})
         sent = delivery(ALICE, bob.directory, request)
         assert "session" not in repr({**sent.envelope, "body": None})
         with bob.bus.subscribe() as stream:
             [item] = await bob.take(sent)
             bob.bus.close()
             [event] = [event async for event in stream]
-        names = {"from_session": "web", "to_session": "api", "for_session": "api"}
+        names = {"from_session": "web", "to_session": "api", "for_session": "api", "hops": 2}
         assert names.items() <= item.items()
         assert names.items() <= event.data.items()
         assert {"from_session", "to_session"} <= set(item["untrusted"])
@@ -501,14 +502,14 @@ async def test_the_key_opens_whatever_the_broker_calls_it(tmp_path: Path) -> Non
 
 
 @asynccontextmanager
-async def with_sealed(tmp_path: Path, *texts: str) -> AsyncGenerator[tuple[Host, Unsealer]]:
+async def with_sealed(tmp_path: Path, *texts: str, **fields: Any) -> AsyncGenerator[tuple[Host, Unsealer]]:
     """Bob with messages of alice that she sealed with a new key, which his directory does not know yet."""
     async with host(tmp_path) as bob:
         bob.hooks = ("on-dm",)
         renewed = replace(ALICE, identity=_with_new_sealing_key(ALICE.identity))
         full = directory_of(tmp_path / "x", renewed, BOB)
         for number, text in enumerate(texts):
-            request = parse_send({"to": "bob", "message": text})
+            request = parse_send({"to": "bob", "message": text, **fields})
             await bob.take(delivery(renewed, full, request, number + 1))
         yield bob, bob.unsealer
 
@@ -545,6 +546,28 @@ async def test_a_sealed_message_is_opened_when_its_key_arrives(tmp_path: Path) -
         await bob.take(delivery(BOB, bob.directory, delivery_id=10))
         assert [item["seq"] for item in await bob.store.replay(5, 9)] == [6]
         assert await bob.store.sealed.senders() == []
+
+
+async def test_a_message_that_is_opened_late_is_a_turn_of_its_sessions(tmp_path: Path) -> None:
+    """Of a loop, those beyond the limit wake no session, as if their key had been there."""
+    texts = [f"thanks {number}" for number in range(MAX_TURNS + 1)]
+    async with with_sealed(tmp_path, *texts, hops=1, from_session="web") as (bob, unsealer):
+        unsealer.on_bodies(LoopGuard(ManualClock().monotonic, bob.directory).opened)
+        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
+        await unsealer.open_all()
+        items = await bob.store.replay(0, 9)
+        assert [(item["body"], item["hops"]) for item in items] == [(text, 1) for text in texts]
+        assert [item["in_loop"] for item in items] == [False] * MAX_TURNS + [True]
+
+
+async def test_a_message_of_the_history_that_is_opened_later_is_a_new_one(tmp_path: Path) -> None:
+    """No reader has seen its text."""
+    async with with_sealed(tmp_path, "text") as (bob, unsealer):
+        await bob.store.database.transaction(lambda raw: raw.execute("UPDATE inbox SET recovered = 1"))
+        bob.directory.apply([replace(ALICE, identity=_with_new_sealing_key(ALICE.identity)).listed()])
+        await unsealer.open_all()
+        [item] = await bob.store.replay(0, 9)
+        assert (item["body"], item["recovered"], item["acked_at"]) == ("text", False, None)
 
 
 async def test_a_key_that_comes_between_the_attempt_and_the_commit_is_not_missed(tmp_path: Path) -> None:
@@ -608,12 +631,12 @@ async def test_a_topic_key_that_comes_during_an_attempt_is_not_missed(tmp_path: 
 
 
 async def test_posts_of_several_senders_are_opened_in_the_order_of_their_acceptance(tmp_path: Path) -> None:
-    """The key comes after all of them."""
+    """The keys of both epochs come after all of them; one sender went on with the older one for a while."""
     async with host(tmp_path) as bob:
         bob.topic_keys.is_missing = True
-        for number, sender in ((3, ALICE), (1, BOB), (4, BOB), (2, ALICE)):
+        for number, sender, key_epoch in ((3, ALICE, 1), (1, BOB, 1), (4, BOB, 2), (2, ALICE, 2)):
             post = parse_post({"topic": "news", "message": f"post {number}"})
-            one = delivery(sender, bob.directory, post, delivery_id=number)
+            one = delivery(sender, bob.directory, post, delivery_id=number, key_epoch=key_epoch)
             await bob.take(replace(one, history_id=number))
         bob.topic_keys.is_missing = False
         bob.unsealer.topic_key_came("news")

@@ -106,6 +106,8 @@ def test_pages_bring_each_chosen_message_once_and_in_order(
         ({"unread": True}, "inbox_unread"),
         ({"session": "api"}, "inbox_for_session"),
         ({"session": "api", "unseen": True}, "inbox_unseen"),
+        ({"unseen": True}, "inbox_unseen_by_all"),
+        ({"session": "api", "host": "all", "unseen": True}, "inbox_unseen_by_all"),
     ],
 )
 def test_each_filter_of_the_inbox_finds_its_index(
@@ -117,6 +119,20 @@ def test_each_filter_of_the_inbox_finds_its_index(
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
     assert len(plan) == 1
     assert f"USING INDEX {index}" in plan[0]
+
+
+@pytest.mark.parametrize("untold", [False, True])
+def test_messages_of_a_session_and_of_the_host_are_each_read_by_an_index(untold: bool) -> None:
+    """In the order of both, and without those that other sessions have not seen."""
+    chosen = Selection(session="api", host="free", unseen=True, untold=untold)
+    statement, values = chosen.statement(7, 33)
+    with closing(empty("inbox")) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    found = [step for step in plan if " inbox" in step]
+    assert [step.split()[4] for step in found] == [
+        "inbox_untold" if untold else "inbox_unseen",
+        "inbox_for_host",
+    ]
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.INFLIGHT, Status.DEAD, Status.ABORTED])

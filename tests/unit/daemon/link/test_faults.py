@@ -53,3 +53,12 @@ def test_a_link_that_is_cut_is_no_local_cause(error: Exception) -> None:
     assert faults.reason(error, opened=False).startswith(f"cannot reach {URL}")
     assert faults.reason(error, opened=True).startswith(f"the link to {URL} was lost")
     assert told == []
+
+
+def test_a_reason_has_words_and_no_number_of_the_system() -> None:
+    """Users read it in `claudemesh status`."""
+    faults = LinkFaults(lambda: URL, lambda text: None)
+    refused = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    assert faults.reason(refused, opened=False) == f"cannot reach {URL}: Connection refused"
+    several = OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno -2] Name not known")
+    assert "[Errno" not in faults.reason(several, opened=False)

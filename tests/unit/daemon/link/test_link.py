@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -19,6 +22,7 @@ from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.features import broker_offer
 from claudemesh.protocol.frames import (
     Challenge,
+    Deliver,
     ErrorFrame,
     FeatureResponse,
     Frame,
@@ -36,6 +40,7 @@ from claudemesh.runtime.exits import PERMISSION, ExitWith
 from tests.support.daemon import keyring_of
 from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
 from tests.support.frames import FRAMES
+from tests.support.streams import listening
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import make_identity
 
@@ -52,9 +57,19 @@ OFFER = FeatureResponse(
     ),
     (),
 )
+DELIVER = next(frame for frame in FRAMES if isinstance(frame, Deliver))
 NOT_FOR_DAEMONS = [
     frame for frame in FRAMES if type(frame) not in {*TRANSITIONS["broker"][State.OPEN], *ANYTIME}
 ]
+
+
+def link_to(port: int, mesh_id: str, backoff: Backoff) -> Link:
+    """A link of alice's to a broker on this port."""
+    one = Membership(mesh_id, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
+    address = BrokerAddress(one.broker_url)
+    keys = keyring_of(make_identity())
+    handshake = Handshake(one, address, keys, instance_id="one", host_fingerprint="")
+    return Link(address, handshake, backoff, WrongReplies(Conditions(SystemClock()), _ignore))
 
 
 def _ignore(*_: Any) -> None:
@@ -127,28 +142,15 @@ async def test_a_link_cut_during_the_upgrade_is_an_ordinary_failure(
         writer.close()
         attempts.put_nowait(None)
 
-    server = await asyncio.start_server(cut, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    one = Membership("m", "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
-    link = Link(
-        BrokerAddress(one.broker_url),
-        Handshake(
-            one,
-            BrokerAddress(one.broker_url),
-            keyring_of(make_identity()),
-            instance_id="one",
-            host_fingerprint="",
-        ),
-        Backoff(initial_s=0.001, cap_s=0.001),
-        WrongReplies(Conditions(SystemClock()), _ignore),
-    )
-    running = asyncio.create_task(link.run(HANDLERS))
-    for _ in range(3):
-        await asyncio.wait_for(attempts.get(), WAIT_S)
-    assert not running.done()
-    assert (link.last_error or "").startswith(f"cannot reach ws://127.0.0.1:{port}")
-    running.cancel()
-    server.close()
+    async with listening(cut) as port:
+        link = link_to(port, "m", Backoff(initial_s=0.001, cap_s=0.001))
+        running = asyncio.create_task(link.run(HANDLERS))
+        for _ in range(3):
+            await asyncio.wait_for(attempts.get(), WAIT_S)
+        assert not running.done()
+        assert (link.last_error or "").startswith(f"cannot reach ws://127.0.0.1:{port}")
+        running.cancel()
+        await asyncio.wait([running])
     assert not [record for record in caplog.records if record.exc_info]
     assert "link_error_unlisted" not in caplog.text
 
@@ -180,19 +182,7 @@ class _ScriptedBroker:
 async def _close_code_after(broker: _ScriptedBroker) -> int | None:
     async with serve(broker, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:  # type: ignore[list-item]
         port = next(iter(server.sockets)).getsockname()[1]
-        one = Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
-        link = Link(
-            BrokerAddress(one.broker_url),
-            Handshake(
-                one,
-                BrokerAddress(one.broker_url),
-                keyring_of(make_identity()),
-                instance_id="one",
-                host_fingerprint="",
-            ),
-            Backoff(initial_s=60, cap_s=60),
-            WrongReplies(Conditions(SystemClock()), _ignore),
-        )
+        link = link_to(port, MESH_ID, Backoff(initial_s=60, cap_s=60))
         running = asyncio.create_task(link.run(HANDLERS))
         try:
             return await asyncio.wait_for(broker.closed.get(), WAIT_S)
@@ -212,3 +202,58 @@ async def test_frames_of_an_unknown_type_are_answered_during_the_handshake() -> 
     broker = _ScriptedBroker(NOT_FOR_DAEMONS[0])
     await _close_code_after(broker)
     assert broker.refused == ["unknown_type"] * 3
+
+
+@pytest.mark.parametrize("offered", [True, False], ids=["batches", "older broker"])
+async def test_envelopes_leave_in_as_few_frames_as_the_broker_takes(offered: bool) -> None:
+    """Several in one frame when the broker offers it, single ones otherwise; what comes back is handed on."""
+    supported = {
+        name: feature for name, feature in OFFER.supported.items() if offered or name != "frame_batches"
+    }
+    heard: list[Frame] = []
+    told: list[Any] = []
+    up, done = asyncio.Event(), asyncio.Event()
+
+    async def broker(connection: ServerConnection) -> None:
+        await connection.send(encode_frame(CHALLENGE))
+        await connection.recv()
+        await connection.send(encode_frame(HELLO_ACK))
+        await connection.recv()
+        await connection.send(encode_frame(FeatureResponse(supported, ())))
+        async for text in connection:
+            heard.append(decode_frame(text))
+            if sum(len(getattr(frame, "items", [frame])) for frame in heard) == 3:
+                results = {"items": [{"id": 1, "status": 201}, {"id": 2}, {"id": 3, "status": 503}]}
+                await connection.send(json.dumps({"type": "send_results", **results}))
+                delivery = json.loads(encode_frame(DELIVER))
+                items = [delivery, {**delivery, "envelope": 5}, {**delivery, "delivery_id": 9}]
+                await connection.send(json.dumps({"type": "delivers", "items": items}))
+
+    def deliver(connection: int, frame: Deliver) -> None:
+        told.append(frame.delivery_id)
+        if frame.delivery_id == 9:
+            done.set()
+
+    handlers = replace(
+        HANDLERS,
+        link_up=lambda opened: up.set(),
+        on_result=lambda result: told.append((result.id, result.status)),
+        on_deliver=deliver,
+    )
+    async with serve(broker, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL]) as server:  # type: ignore[list-item]
+        port = next(iter(server.sockets)).getsockname()[1]
+        one = Membership(MESH_ID, "demo", f"ws://127.0.0.1:{port}", "id", "alice", "member", None)
+        address = BrokerAddress(one.broker_url)
+        replies = WrongReplies(Conditions(SystemClock()), _ignore)
+        shake = Handshake(one, address, keyring_of(make_identity()), instance_id="one", host_fingerprint="")
+        link = Link(address, shake, Backoff(initial_s=0.001, cap_s=0.001), replies)
+        running = asyncio.create_task(link.run(handlers))
+        await asyncio.wait_for(up.wait(), WAIT_S)
+        frozen = orjson.dumps(DELIVER.envelope)
+        await link.send_envelopes([(ULID_TEXT, frozen), (ULID_TEXT, frozen), (ULID_TEXT, frozen)])
+        await asyncio.wait_for(done.wait(), WAIT_S)
+        await link.close()
+        running.cancel()
+        await asyncio.wait([running])
+    assert [type(frame).__name__ for frame in heard] == (["Sends"] if offered else ["Send"] * 3)
+    assert told == [(1, 201), (3, 503), DELIVER.delivery_id, 9]

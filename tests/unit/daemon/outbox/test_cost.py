@@ -14,16 +14,27 @@ from claudemesh.daemon.outbox.types import NewRow, Now, Submission
 
 AT = Now(5000, 5000, 5000)
 FEW, MANY = 1_000, 30_000
+PAYLOAD = b'{"destination_kind":"dm","destination_ref":"k","priority":"next","reply_to_id":null}'
 
 
-def fill(raw: sqlite3.Connection, count: int, due_lived_ms: int) -> None:
-    """Rows that are pending: ready (0), or waiting for a retry."""
+# Rows by kind: status, end of the wait, topic whose key is waited for, and time at which it was done.
+KINDS: dict[str, tuple[str, int, str | None, int | None]] = {
+    "ready": ("pending", 0, None, None),
+    "waiting": ("pending", 10**12, None, None),
+    "without a key": ("pending", 4611686018427387904, "ops", None),
+    "done": ("done", 0, None, 4000),
+    "dead": ("dead", 0, None, None),
+}
+
+
+def fill(raw: sqlite3.Connection, count: int, kind: str) -> None:
+    """Rows of one kind."""
     raw.execute("BEGIN")
     raw.executemany(
         "INSERT INTO outbox (id, client_message_id, request_fingerprint, payload, enqueued_at, lived_ms,"
-        " due_lived_ms, status, priority, attempts, first_sent_broker_ms)"
-        " VALUES (?1, ?1, x'00', x'', 1000, 1000, ?2, 'pending', 1, 1, 4000)",
-        ((f"r{number:09d}", due_lived_ms) for number in range(count)),
+        " status, due_lived_ms, waiting_topic, done_lived_ms, priority, attempts, first_sent_broker_ms)"
+        " VALUES (?1, ?1, x'00', ?6, 1000, 1000, ?2, ?3, ?4, ?5, 1, 1, 4000)",
+        ((f"r{number:09d}", *KINDS[kind], PAYLOAD) for number in range(count)),
     )
     raw.execute("COMMIT")
 
@@ -43,15 +54,17 @@ async def steps(store: OutboxStore, work: Callable[[], Awaitable[object]]) -> in
     return counted
 
 
-async def cost(path: Path, count: int, due_lived_ms: int) -> dict[str, int]:
+async def cost(path: Path, count: int, kind: str) -> dict[str, int]:
     """Return the steps of each operation with so many rows in the outbox."""
     store = await OutboxStore.open(path)
     try:
-        await store._db.run(lambda raw: fill(raw, count, due_lived_ms))
+        await store._db.run(lambda raw: fill(raw, count, kind))
         await store.recover(AT.lived_ms, 10**15)
-        sends = [Submission("new", bytes(32), NewRow("new", b"{}", 0, 5000))]
+        aside, sends = ([Submission(name, bytes(32), NewRow(name, PAYLOAD, 0, 5000))] for name in "ab")
         return {
+            "send while the broker is away": await steps(store, lambda: store.turn(aside, [], AT, 0)),
             "send": await steps(store, lambda: store.turn(sends, [], AT, 1)),
+            "drain": await steps(store, lambda: store.turn([], [], AT, 16)),
             "retry": await steps(store, lambda: store.turn([], [], AT, 0)),
             "expire": await steps(store, lambda: store.expire(10, 10, 500)),
             "counts": await steps(store, store.counts),
@@ -62,10 +75,10 @@ async def cost(path: Path, count: int, due_lived_ms: int) -> dict[str, int]:
         await store.close()
 
 
-@pytest.mark.parametrize("due_lived_ms", [0, 10**12], ids=["ready", "waiting"])
-async def test_a_send_costs_the_same_whatever_waits(tmp_path: Path, due_lived_ms: int) -> None:
-    """And so do expiry, health, metrics and a page of what is pending."""
-    few = await cost(tmp_path / "few.db", FEW, due_lived_ms)
-    many = await cost(tmp_path / "many.db", MANY, due_lived_ms)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_send_costs_the_same_whatever_waits(tmp_path: Path, kind: str) -> None:
+    """And so do the drain, expiry, health, metrics and a page of what is pending."""
+    few = await cost(tmp_path / "few.db", FEW, kind)
+    many = await cost(tmp_path / "many.db", MANY, kind)
     for name, counted in few.items():
         assert many[name] <= counted * 1.3, name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,10 @@ class Carrier:
         self._changed.set()
         if self.stuck is not None:
             await self.stuck.wait()
+
+    async def send_envelopes(self, envelopes: Sequence[tuple[str, bytes]]) -> None:
+        for request_id, envelope in envelopes:
+            await self.send_envelope(request_id, envelope)
 
     def reset(self, reason: str) -> None:
         self.resets.append(reason)
@@ -415,6 +419,44 @@ async def test_a_rate_limit_holds_back_as_long_as_told_and_says_so(tmp_path: Pat
         await bench.carrier.wait_sent(5)
         assert bench.conditions.items() == []
         assert bench.carrier.sent[4] == last
+
+
+async def test_a_broker_that_takes_no_sends_is_a_condition_until_it_takes_one(tmp_path: Path) -> None:
+    """It names the broker's reason. The sends stay pending."""
+    async with running(tmp_path) as bench:
+        [put_off] = await bench.put(1)
+        await bench.carrier.wait_sent(1)
+        bench.answer(put_off, 503, error="storage_unavailable", message="The database does not answer.")
+        await bench.wait_status(put_off, "pending")
+        [shown] = bench.conditions.items()
+        assert shown["code"] == "sends_refused"
+        assert "(storage_unavailable: The database does not answer)" in shown["message"]
+        bench.clock.advance(seconds=1)
+        bench.drain.wake()
+        await bench.carrier.wait_sent(2)
+        assert bench.conditions.holds("sends_refused")
+        bench.answer(put_off, 201, broker_message_id=new_ulid(), history_id=1)
+        await bench.wait_settled(1)
+        assert bench.conditions.items() == []
+
+
+async def test_the_condition_of_refused_sends_ends_when_none_waits(tmp_path: Path) -> None:
+    """The last one that waited was dropped, or died."""
+    async with running(tmp_path) as bench:
+        refused, other = await bench.put(2)
+        await bench.carrier.wait_sent(2)
+        bench.answer(other, 503, error="storage_unavailable", message="Later.")
+        await bench.wait_status(other, "pending")
+        assert bench.conditions.holds("sends_refused")
+        bench.answer(refused, 403, error="not_a_member", message="No.")
+        await bench.wait_settled(1)
+        assert bench.conditions.holds("sends_refused")
+        bench.clock.advance(seconds=1)
+        bench.drain.wake()
+        await bench.carrier.wait_sent(3)
+        bench.answer(other, 403, error="not_a_member", message="No.")
+        await bench.wait_settled(2)
+        assert bench.conditions.items() == []
 
 
 async def test_a_row_over_the_negotiated_size_dies_unsent_and_its_neighbours_leave(tmp_path: Path) -> None:

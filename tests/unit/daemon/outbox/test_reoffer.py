@@ -109,6 +109,18 @@ async def bench(folder: Path) -> AsyncGenerator[Bench]:
         await store.close()
 
 
+async def test_local_sends_are_neither_asked_about_nor_offered(tmp_path: Path) -> None:
+    """The broker has never known them."""
+    async with bench(tmp_path) as made:
+        await made.add(2)
+        local = [NewRow(f"local-{number}", PAYLOAD, 1, NOW, local=new_ulid()) for number in range(3)]
+        turn = await made.store.turn([Submission(row.id, bytes(32), row) for row in local], [], AT, 9)
+        assert [one.status for one in turn.answers] == [200] * 3 and not turn.taken
+        assert [one.id for one in await made.store.done.before(None, 9)] == ["row-0002", "row-0001"]
+        assert [one.id for one in await made.store.done.at(range(9))] == ["row-0002", "row-0001"]
+        assert await made.store.counts() == {"pending": 0, "inflight": 0, "dead": 0}
+
+
 async def test_forgotten_sends_are_offered_oldest_first_and_once(tmp_path: Path) -> None:
     """Their rows take the new ids; nothing is left."""
     async with bench(tmp_path) as b:

@@ -101,6 +101,47 @@ async def test_due_rows_go_by_priority_then_age() -> None:
         assert (await statuses(store))["low1"] == "pending"
 
 
+async def test_a_send_with_nothing_ahead_of_it_is_in_flight_with_its_first_write() -> None:
+    """As many as there is room for, the most urgent first; each is one change of one row."""
+    async with opened() as store:
+        order = [("low1", 2), ("next1", 1), ("now1", 0), ("next2", 1)]
+        sends = [submission(name, priority=priority) for name, priority in order]
+        before = await store._db.run(lambda raw: raw.total_changes)
+        turn = await store.turn(sends, [], AT, 3)
+        assert await store._db.run(lambda raw: raw.total_changes) - before == len(order)
+        assert [answer.status for answer in turn.answers] == [202] * 4
+        assert [row.client_message_id for row in turn.taken] == ["now1", "next1", "next2"]
+        assert (await statuses(store))["low1"] == "pending"
+        assert await store.counts() == {"pending": 1, "inflight": 3, "dead": 0}
+        sent_ms = (await store.raw("now1") or {})["first_sent_broker_ms"]
+        assert (sent_ms, (await store.raw("low1") or {})["first_sent_broker_ms"]) == (BROKER, None)
+        # A crash before they leave: pending again, with one more attempt.
+        assert await store.recover(LIVED, 10**6) == 3
+        assert set((await statuses(store)).values()) == {"pending"}
+
+
+async def test_no_send_leaves_ahead_of_a_row_that_is_ready() -> None:
+    """Also not ahead of one whose wait ends in the same turn."""
+    async with opened() as store:
+        await submit(store, submission("old"))
+        [old] = await step(store, [], 1)
+        await step(store, [Settlement(old, Status.PENDING, "later", AT.lived_ms)], 0)
+        turn = await store.turn([submission("new")], [], AT, 1)
+        assert [row.client_message_id for row in turn.taken] == ["old"]
+        assert await statuses(store) == {"old": "inflight", "new": "pending"}
+
+
+async def test_a_send_that_cannot_leave_is_not_in_flight() -> None:
+    """One waits for its key, the other is larger than the broker takes."""
+    async with opened() as store:
+        body = PAYLOAD.replace(b"{", b'{"body":"%b",' % (b"x" * 400))
+        rows = [NewRow("r1", PAYLOAD, 1, NOW, "all"), NewRow("r2", body, 1, NOW)]
+        sends = [Submission(row.id, bytes(32), row) for row in rows]
+        turn = await store.turn(sends, [], AT, 5, inline_bytes=100)
+        assert (turn.taken, [ended.row.id for ended in turn.refused]) == ([], ["r2"])
+        assert await statuses(store) == {"r1": "pending", "r2": "dead"}
+
+
 async def test_recovery_makes_inflight_pending_and_clamps_waits() -> None:
     """At start: inflight to pending with attempts + 1, and no row stranded by a clock that jumped."""
     async with opened() as store:

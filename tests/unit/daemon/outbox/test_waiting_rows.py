@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -134,6 +135,35 @@ async def test_a_row_that_is_refused_for_its_seal_is_sealed_again_under_its_id(t
         [again] = (await bench.taken()).values()
         assert (again.client_message_id, again.seal.key_epoch) == ("a", 2)
         assert bench.text(again) == "text of a"
+
+
+async def test_a_row_of_many_attempts_is_sealed_again_too(tmp_path: Path) -> None:
+    """Attempts of an outage are no refusals. A broker that takes no seal is offered it by paced retries."""
+    async with bench_on(tmp_path) as bench:
+        bench.keys.is_missing = False
+        await bench.post("a")
+        [row] = (await bench.store.turn([], [], AT, 1)).taken
+        tried = [replace(row, attempts=attempts) for attempts in (0, 5, 11, 12, 13, 100, 101)]
+        found = [bench.rows.refused(each, "key_epoch_expired") for each in tried]
+        assert found == ["news", "news", "news", "news", None, "news", None]
+
+
+async def test_a_row_under_an_epoch_that_the_broker_lacks_waits_for_it_or_for_the_present_one(
+    tmp_path: Path,
+) -> None:
+    """It leaves as it is while its epoch may come back, and is sealed again when another one counts."""
+    async with bench_on(tmp_path) as bench:
+        bench.keys.is_missing = False
+        bench.keys.key_epoch = 20
+        await bench.post("a")
+        [row] = (await bench.store.turn([], [], AT, 1)).taken
+        assert bench.rows.refused(row, "key_epoch_unknown") is None
+        assert bench.keys.wanted == ["news"]
+        assert bench.rows.seal_offer(row.payload) is None
+        bench.keys.key_epoch = 7
+        offer = bench.rows.seal_offer(row.payload)
+        assert offer is not None and Envelope.decode(offer).seal.key_epoch == 7
+        assert bench.rows.refused(row, "key_epoch_unknown") == "news"
 
 
 async def test_rows_of_a_topic_that_the_mesh_lacks_die_unless_it_may_come_back(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from claudemesh.daemon.outbox.types import TakenRow
 from claudemesh.daemon.outbox.window import TOO_BIG, Window
+from claudemesh.protocol.wire import BATCH_BYTES, BATCH_ITEMS
 
 GOING_AWAY = 1001
 
@@ -22,6 +23,23 @@ def leave(window: Window, now_s: float = 0.0) -> list[str]:
 
 def names(rows: object) -> list[str]:
     return [found.id for found in rows]  # type: ignore[attr-defined]
+
+
+def test_rows_leave_together_as_far_as_one_frame_takes_them() -> None:
+    """The deadline of a row behind a large one begins when the large one has left."""
+    window = Window()
+    window.take([row("small"), row("large1", BATCH_BYTES), row("large2", BATCH_BYTES), row("last")])
+    assert [names(window.next_few(at)) for at in (0.0, 40.0, 80.0, 120.0)] == [
+        ["small"],
+        ["large1"],
+        ["large2"],
+        ["last"],
+    ]
+    assert names(window.overdue(120.0, 60.0)) == ["small", "large1"]
+    window = Window()
+    window.take([row(str(number)) for number in range(BATCH_ITEMS + 1)])
+    assert [len(window.next_few(0.0)), len(window.next_few(0.0))] == [BATCH_ITEMS, 1]
+    assert window.next_few(0.0) == []
 
 
 def test_after_a_frame_too_large_each_row_larger_than_those_that_were_taken_leaves_alone() -> None:

@@ -34,8 +34,13 @@ async def outbox(folder: Path) -> AsyncGenerator[OutboxStore]:
         await store.close()
 
 
+def row(status: str, **fields: object) -> dict[str, object]:
+    """The row of a send, as far as its states follow from it."""
+    return {"status": status, "local": False, "last_error": None, "receipt": None, **fields}
+
+
 def shown(client_message_id: str, at: int = 7, session: str | None = None) -> Receipt:
-    return Receipt(client_message_id=client_message_id, delivered_at=5, shown_at=at, session=session)
+    return Receipt(client_message_id=client_message_id, delivered_at=5, shown_at=at, shown_by=session)
 
 
 async def test_only_the_recipient_tells_of_a_dm(tmp_path: Path) -> None:
@@ -72,9 +77,9 @@ async def test_a_topic_of_500_is_counted_and_each_member_answers_for_itself(tmp_
         told = await store.receipts.of("row-post", 100)
         assert [one.name for one in told.recipients] == [f"m{number:03}" for number in range(100)]
         assert counts_of(told) == {"delivered": 500, "notified": 20, "shown": 20, "acked": 0}
-        row = {"last_error": None, "receipt": "shown"}
+        sent = row("done", receipt="shown")
         assert (
-            sentence(row, "shown", told, None) == "delivered at 500, notified at 20, shown at 20 recipients"
+            sentence(sent, "shown", told, None) == "delivered at 500, notified at 20, shown at 20 recipients"
         )
 
 
@@ -82,7 +87,7 @@ async def test_a_receipt_may_come_before_the_answer_of_the_broker(tmp_path: Path
     """The state is then further than the row's. Without receipts it is the row's."""
     async with outbox(tmp_path) as store:
         nothing = await store.receipts.of("row-dm", 9)
-        assert [state_of(status, nothing) for status in ("pending", "inflight", "done", "dead")] == [
+        assert [state_of(row(status), nothing) for status in ("pending", "inflight", "done", "dead")] == [
             "queued",
             "queued",
             "accepted",
@@ -90,8 +95,17 @@ async def test_a_receipt_may_come_before_the_answer_of_the_broker(tmp_path: Path
         ]
         await store.receipts.apply([(BOB, shown("dm"))])
         told = await store.receipts.of("row-dm", 9)
-        assert state_of("inflight", told) == "shown"
-        assert sentence({"last_error": None}, "shown", told, "offline") == "shown at bob"
+        assert state_of(row("inflight"), told) == "shown"
+        assert sentence(row("inflight"), "shown", told, "offline") == "shown at bob"
+
+
+async def test_a_local_send_is_delivered_without_any_receipt(tmp_path: Path) -> None:
+    """Its message is on the disk of its recipient, which is this host."""
+    async with outbox(tmp_path) as store:
+        nothing = await store.receipts.of("row-dm", 9)
+        local = row("done", local=True)
+        assert state_of(local, nothing) == "delivered"
+        assert sentence(local, "delivered", nothing, "offline") == "delivered on this host"
 
 
 def test_a_send_that_has_ended_is_waited_for_no_longer() -> None:

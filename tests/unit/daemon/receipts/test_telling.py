@@ -116,6 +116,7 @@ async def test_the_first_time_and_the_first_session_count(tmp_path: Path) -> Non
         assert await bob.tells() == [[ReceiptState.SHOWN]]
         [told] = bob.sent[-1].receipts
         assert (told.notified_at, told.shown_at, told.session) == (NOW + 1, NOW + 2, "web")
+        assert (told.notified_by, told.shown_by) == ("api", "web")
 
 
 async def test_ten_thousand_receipts_are_few_messages(tmp_path: Path) -> None:
@@ -157,9 +158,10 @@ async def test_names_of_sessions_stay_here_when_they_are_not_published(tmp_path:
     async with host(tmp_path) as bob:
         bob.names_sessions = False
         [one] = await bob.receive(ReceiptState.SHOWN)
+        await bob.inbox.mark([one], "notified", NOW, "secret-project")
         await bob.inbox.mark([one], "shown", NOW, "secret-project")
         assert await bob.tells() == [[ReceiptState.SHOWN]]
-        assert [one.session for one in bob.sent[-1].receipts] == [None]
+        assert [(one.session, one.notified_by) for one in bob.sent[-1].receipts] == [(None, None)]
 
 
 async def test_a_message_whose_receipt_is_due_is_not_removed_for_room(tmp_path: Path) -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claudemesh.daemon.inbox.selection import Selection
+from claudemesh.daemon.inbox.selection import HostMessages, Selection
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.sessions.news import SessionNews
 from claudemesh.daemon.sessions.process import mark
-from claudemesh.daemon.sessions.service import Sessions
+from claudemesh.daemon.sessions.service import Page, Sessions
 from claudemesh.daemon.sessions.state import LEASE_S, MAX_SESSIONS, Registration, Session
 from claudemesh.daemon.sessions.store import MAX_NAMES, SessionStore
+from claudemesh.daemon.sessions.trust import SenderTrust
 from claudemesh.protocol.errors import ProtocolError
 from tests.support.clock import ManualClock
-from tests.support.daemon import NOW, new_ulid
+from tests.support.daemon import NOW, directory_of, new_ulid, person
+
+ALICE = person("alice")
 
 
 class Host:
@@ -28,6 +33,7 @@ class Host:
     def __init__(self, inbox: InboxStore, mode: Callable[[], str]) -> None:
         self.inbox = inbox
         self.clock = ManualClock()
+        self.directory = directory_of(inbox.database.path.parent, ALICE)
         self.mode = mode
         self.sessions = self.started()
 
@@ -36,10 +42,18 @@ class Host:
         return Sessions(SessionStore(self.inbox.database), self.clock, new_ulid, lambda: self.mode())
 
     async def receive(self, body: str, to_session: str | None = None) -> str:
-        row = InboxRow(
+        row = self._row(body, to_session)
+        await self.inbox.insert([row])
+        return row.id
+
+    async def receive_many(self, count: int, to_session: str | None = None, meta: str | None = None) -> None:
+        await self.inbox.insert([replace(self._row("x", to_session), meta=meta) for _ in range(count)])
+
+    def _row(self, body: str, to_session: str | None) -> InboxRow:
+        return InboxRow(
             id=new_ulid(),
             client_message_id=new_ulid(),
-            sender_member_id="m",
+            sender_member_id=ALICE.member_id,
             broker_message_id=new_ulid(),
             history_id=1,
             mesh="demo",
@@ -54,8 +68,11 @@ class Host:
             reply_to_id=None,
             to_session=to_session,
         )
-        await self.inbox.insert([row])
-        return row.id
+
+    async def given(self) -> dict[str | None, int]:
+        """The number of messages that each session has."""
+        counts = "SELECT for_session, count(*) FROM inbox GROUP BY 1"
+        return dict(await self.inbox.database.run(lambda raw: raw.execute(counts).fetchall()))
 
     async def register(self, name: str, **fields: Any) -> Session:
         given = {"client": "test", "reach": "pull", "cwd": f"/src/{name}", **fields}
@@ -63,9 +80,11 @@ class Host:
 
     async def seen_by(self, name: str) -> list[str | None]:
         """The texts that the inbox lists for a session."""
-        await self.sessions.asks(name)
-        chosen = Selection(session=name, with_host=self.sessions.takes_all)
-        return [item["body"] for item in (await self.inbox.page(chosen))[0]]
+
+        def read(name: str, host: HostMessages) -> Awaitable[Page]:
+            return self.inbox.page(Selection(session=name, host=host))
+
+        return [item["body"] for item in (await self.sessions.list_for(name, read))[0]]
 
 
 @asynccontextmanager
@@ -134,7 +153,7 @@ async def test_a_lease_that_ran_out_ends_a_session_at_any_wall_time(tmp_path: Pa
             bob.sessions.renew(session.session_id, "idle")
         assert (caught.value.code, caught.value.status) == ("session_not_found", 404)
         with pytest.raises(ProtocolError):
-            await bob.sessions.asks("api")
+            await bob.seen_by("api")
         again = await bob.register("api")
         assert (again.name, again.session_id == session.session_id) == ("api", False)
         assert await bob.seen_by("api") == ["hello"]
@@ -205,25 +224,117 @@ async def test_sessions_and_names_have_a_bound(tmp_path: Path) -> None:
         assert (await bob.register("x", cwd="/elsewhere/t9")).name == "t9-2"
 
 
-async def test_ten_thousand_unread_messages_are_given_once_and_whole(tmp_path: Path) -> None:
-    """A host that was left alone for a while."""
+async def test_ten_thousand_unread_messages_are_a_summary_and_are_given_to_one_session(
+    tmp_path: Path,
+) -> None:
+    """A host that was left alone for a while: told once, and given to the session that was told."""
     async with host(tmp_path) as bob:
-        first = InboxRow(
-            "", "", "m", "", 1, "demo", "dm", None, "aa" * 32, "alice", "x", None, "next", NOW, None
-        )
-        ids = [new_ulid() for _ in range(10_000)]
-        rows = [type(first)(one, one, *_rest(first)) for one in ids]
-        await bob.inbox.insert(rows)
-        await bob.register("api")
+        await bob.receive_many(10_000)
+        web = (await bob.register("web")).session_id
+        api = (await bob.register("api")).session_id
+        news = SessionNews(bob.sessions, bob.inbox.untold, SenderTrust(bob.directory, dict), bob.clock)
+        found = await news.of(api)
+        assert (found.count, found.more, found.senders) == (1000, True, ["alice"])
+        assert await bob.given() == {None: 10_000}
+        await news.told(api, found.through)
+        assert await bob.given() == {"api": 10_000}
+        assert [(await news.of(one)).count for one in (api, web)] == [0, 0]
+        assert len(await bob.seen_by("api")) == 100 and await bob.seen_by("web") == []
+        await bob.receive("one more", "api")
+        assert (await news.of(api)).count == 1
+        assert (await news.of(api, with_told=True)).more
+
+
+async def test_a_session_that_was_told_and_ended_leaves_the_next_one_to_be_told(tmp_path: Path) -> None:
+    """Of the messages for the host, and of those for the name. The time of the first telling stays."""
+    async with host(tmp_path) as bob:
+        news = SessionNews(bob.sessions, bob.inbox.untold, SenderTrust(bob.directory, dict), bob.clock)
+        first = await bob.register("api")
+        for session in (None, "api"):
+            await bob.receive("x", session)
+        await news.told(first.session_id, (await news.of(first.session_id)).through)
+        assert await bob.given() == {"api": 2}
+        await bob.sessions.end(first.session_id)
+        second = await bob.register("api")
+        assert second.session_id != first.session_id
+        assert (await news.of(second.session_id)).count == 2
+        rows = "SELECT count(*) FROM inbox WHERE notified_at IS NOT NULL AND notified_by = 'api'"
+        assert await bob.inbox.database.run(lambda raw: raw.execute(rows).fetchone()) == (2,)
+
+
+@pytest.mark.parametrize("by", ["hook", "push"])
+async def test_with_all_each_session_is_told_by_itself_until_one_has_shown_it(
+    tmp_path: Path, by: str
+) -> None:
+    """Whether a hook told of all that waits, or a push of some. The sender is told the first session."""
+    async with host(tmp_path, "all") as bob:
+        news = SessionNews(bob.sessions, bob.inbox.untold, SenderTrust(bob.directory, dict), bob.clock)
+        ids = {name: (await bob.register(name)).session_id for name in ("api", "web", "db")}
+        messages = [await bob.receive("host"), await bob.receive("host too")]
+        await bob.receive("mine", to_session="web")
+
+        async def tell(name: str) -> None:
+            found = await news.of(ids[name])
+            if by == "hook":
+                await news.told(ids[name], found.through)
+            else:
+                await bob.inbox.mark(messages, "notified", NOW, name)
+
+        async def waiting() -> list[int]:
+            return [(await news.of(one)).count for one in ids.values()]
+
+        assert await waiting() == [2, 3, 2]
+        await tell("api")
+        assert await waiting() == [0, 3, 2]
+        await tell("web")
+        own = 0 if by == "hook" else 1
+        assert await waiting() == [0, own, 2]
+        by_first = "SELECT count(*) FROM inbox WHERE notified_by = 'api'"
+        assert await bob.inbox.database.run(lambda raw: raw.execute(by_first).fetchone()) == (2,)
+        for name in ("api", "web"):
+            await bob.sessions.end(ids[name])
+            ids[name] = (await bob.register(name)).session_id
+        assert await waiting() == [2, 3, 2]
+        await bob.inbox.mark(messages, "shown", NOW, "db")
+        assert await waiting() == [0, 1, 0]
+        assert await bob.given() == {"db": 2, "web": 1}
+
+
+async def test_with_all_ten_thousand_messages_are_told_to_each_session(tmp_path: Path) -> None:
+    """And are forgotten with the session, and with the messages."""
+    async with host(tmp_path, "all") as bob:
+        await bob.receive_many(2_500)
+        news = SessionNews(bob.sessions, bob.inbox.untold, SenderTrust(bob.directory, dict), bob.clock)
+        api, web = [(await bob.register(name)).session_id for name in ("api", "web")]
+        for one in (api, web):
+            found = await news.of(one)
+            assert (found.count, found.more) == (1000, True)
+            await news.told(one, found.through)
+            assert (await news.of(one)).count == 0
+
+        async def besides() -> tuple[int]:
+            told = "SELECT count(*) FROM inbox_told"
+            found: tuple[int] = await bob.inbox.database.run(lambda raw: raw.execute(told).fetchone())
+            return found
+
+        assert await besides() == (5_000,)
+        await bob.inbox.database.transaction(lambda raw: raw.execute("DELETE FROM inbox WHERE seq <= 500"))
+        assert await besides() == (4_000,)
+        await bob.sessions.end(web)
+        assert await besides() == (2_000,)
+        await bob.sessions.end(api)
+        assert await besides() == (0,)
+
+
+async def test_messages_for_the_host_are_given_as_they_are_listed(tmp_path: Path) -> None:
+    """A session that ends behind a page gives back that page, and another one reads all."""
+    async with host(tmp_path) as bob:
+        for number in range(150):
+            await bob.receive(f"m{number}")
+        api = await bob.register("api")
+        assert len(await bob.seen_by("api")) == 100
+        assert await bob.given() == {"api": 100, None: 50}
+        await bob.sessions.end(api.session_id)
+        assert await bob.given() == {None: 150}
         await bob.register("web")
-        await bob.sessions.asks("api")
-        counts = "SELECT for_session, count(*) FROM inbox GROUP BY 1"
-        found = await bob.inbox.database.run(lambda raw: raw.execute(counts).fetchall())
-        assert found == [("api", 10_000)]
-        await bob.sessions.asks("web")
-        assert await bob.inbox.database.run(lambda raw: raw.execute(counts).fetchall()) == found
-
-
-def _rest(row: InboxRow) -> tuple[Any, ...]:
-    names = [name for name in row.__dataclass_fields__ if name not in ("id", "client_message_id")]
-    return tuple(getattr(row, name) for name in names)
+        assert await bob.seen_by("web") == [f"m{number}" for number in range(100)]

@@ -41,7 +41,7 @@ def test_frame_survives_the_wire(frame: frames.Frame) -> None:
 def test_every_type_of_the_page_is_known() -> None:
     """docs/spec/protocol.md, Frames."""
     page = """challenge hello hello_ack feature_negotiation_request feature_negotiation_response send
-    send_result deliver deliver_ack call reply event error"""
+    sends send_result send_results deliver delivers deliver_ack call reply event error revoked"""
     assert set(frames.FRAME_TYPES) == set(page.split())
     assert BY_TYPE.keys() >= frames.FRAME_TYPES
 
@@ -65,6 +65,7 @@ NO_KEY: list[object] = [*NO_TEXT, "0" * 63, "A" * 64]
 NO_UUID: list[object] = [*NO_TEXT, MESH_ID.upper(), ULID_TEXT]
 NO_ID: list[object] = [None, True, 1.5, -1, 2**63, "", "x" * 65, "a\0", [], {}]
 NO_NAMES: list[object] = [None, "x", {}, [5], [None], ["A"], ["a b"], ["x" * 65], ["a"] * 65]
+NO_BATCH: list[object] = [None, "x", 5, True, {}, [], [{}] * 33]
 BROKEN: dict[str, dict[str, list[object]]] = {
     "challenge": {
         "nonce": [*NO_TEXT, "A" * 40, "A" * 44, "A" * 42 + "B="],
@@ -106,11 +107,13 @@ BROKEN: dict[str, dict[str, list[object]]] = {
         "accepted_at": NO_NUMBER,
         "envelope": NO_OBJECT,
     },
+    **{kind: {"items": NO_BATCH} for kind in ("sends", "send_results", "delivers")},
     "deliver_ack": {"delivery_ids": [None, 5, {}, [None], [True], [1.0], [-1], [2**63], [1] * 4097]},
     "call": {"id": NO_ID, "method": [*NO_TEXT, "Topic", "a.b"], "params": NO_OBJECT},
     "reply": {"id": NO_ID},
     "event": {"event": [*NO_TEXT, "Peer"], "data": NO_OBJECT},
     "error": {"code": NO_TEXT, "message": [None, 5, "", "x" * 4097, "\x1b[2J"], "id": NO_ID[1:]},
+    "revoked": {"statement": NO_OBJECT},
     "from_the_future": {"id": NO_ID[1:]},
 }
 

@@ -22,7 +22,7 @@ from claudemesh.runtime.settings.merge import (
     shown,
     toml,
 )
-from claudemesh.runtime.settings.rules import ListOf, Number, Text, YesNo
+from claudemesh.runtime.settings.rules import ListOf, Number, Text, YesNo, holding
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
     names: tuple[str, ...] = setting(ListOf(), "Names.", default=(), flag=Flag("NAME", repeated=True))
     loud: bool = setting(YesNo(), "Loud.", default=False, reload=True)
     token: str | None = setting(
-        Text("a long token", lambda text: len(text) > 9), "T.", default=None, secret=True
+        Text("a long token", holding(lambda text: len(text) > 9)), "T.", default=None, secret=True
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Rule, Text, YesNo, some_of
+from claudemesh.runtime.settings.rules import ListOf, Number, OneOf, Rule, Text, YesNo, holding, some_of
 
 RULES: list[Rule] = [
     Number(0, 9),
@@ -15,7 +15,7 @@ RULES: list[Rule] = [
     OneOf(("a", "b")),
     OneOf(("a", "b"), any_case=True),
     Text(),
-    Text("a short text", lambda text: len(text) < 3),
+    Text("a short text", holding(lambda text: len(text) < 3)),
     ListOf(),
     ListOf(once=True),
     some_of(("a", "b")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import pytest
 
@@ -77,6 +79,35 @@ def test_a_wrong_field_is_named(value: dict[str, object], code: str, field: str)
         to_struct(value, Thing)
     assert (caught.value.code, caught.value.field) == (code, field)
     assert caught.value.message.endswith(".")
+
+
+class Bounded(msgspec.Struct):
+    """A body with bounds."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=3, pattern="^[a-z]+$")] = "a"
+    count: Annotated[int, msgspec.Meta(ge=1, le=9)] | None = None
+    ids: Annotated[list[str], msgspec.Meta(max_length=1)] = []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"name": 1}, "name must be a text, not a whole number."),
+        ({"name": ""}, "name must not be empty."),
+        ({"name": "abcd"}, "name must have at most 3 characters."),
+        ({"name": "A"}, "name must match the pattern ^[a-z]+$."),
+        ({"count": "1"}, "count must be a whole number or null, not a text."),
+        ({"count": 0}, "count must be at least 1."),
+        ({"count": 10}, "count must be at most 9."),
+        ({"ids": ["a", "b"]}, "ids must have at most 1 entries."),
+        ({"ids": [True]}, "ids[0] must be a text, not true or false."),
+    ],
+)
+def test_a_wrong_field_is_told_in_plain_words(value: dict[str, object], text: str) -> None:
+    """No word of the parser reaches a person at a terminal."""
+    with pytest.raises(InvalidField) as caught:
+        to_struct(value, Bounded)
+    assert caught.value.message == text
 
 
 def test_a_body_that_is_required_may_not_be_empty() -> None:
