@@ -17,13 +17,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from materials import Material, bill_of_materials, bootstrap, libraries, licence_list, merged
+import bytecode
+from materials import Material, bill_of_materials, bootstrap, libraries, licence_list, merged, vendored
 from natives import is_used, packed, reduced, split
 from targets import Target, covered, named
 
 ROOT = Path(__file__).resolve().parents[1]
-_OURS = {".py", ".sql", ".json", ".lua", ".typed"}
+_CODE = {".py", ".sql", ".lua", ".ts", ".js", ".go", ".html", ".css"}
+_OURS = {*_CODE, ".json", ".typed", ".mod", ".svg", ".txt"}
 # Notes about one wheel and one installation: the program needs none of them, and paths stand in them.
+# Entries that are solid archives, and compressed already.
+_SOLID = ("native/", "bytecode/")
 _INSTALLER_NOTES = {"direct_url.json", "INSTALLER", "REQUESTED", "RECORD", "WHEEL"}
 _VERSION = re.compile(r'^__version__ = "([^"]+)"', re.MULTILINE)
 
@@ -95,7 +99,14 @@ def _git(*arguments: str) -> str | None:
 
 def inputs_digest(config: dict[str, Any], targets: tuple[Target, ...], commit: str | None) -> str:
     """Return a hash over everything that the archive is made from, its targets included."""
-    modules = ("build_pyz.py", "materials.py", "natives.py", "targets.py", "requirements-dev.txt")
+    modules = (
+        "build_pyz.py",
+        "bytecode.py",
+        "materials.py",
+        "natives.py",
+        "targets.py",
+        "requirements-dev.txt",
+    )
     paths = [*_own_files(), *(ROOT / "build" / name for name in modules)]
     paths += [
         ROOT / name
@@ -133,7 +144,10 @@ def build(
     entries = _entries(made)
     unpacking = {name: data for name, data in entries.items() if name.startswith("_bootstrap/")}
     entries |= {f"native/{name}.tar.xz": packed(files) for name, files in own.items()}
-    materials = [*merged(found), bootstrap(unpacking)]
+    if bytecode.is_made_for(tuple(staged)):
+        kept = [*config["uncompiled"], *config["texts"]]
+        entries |= bytecode.entries(_sources(site, own), kept)
+    materials = [*merged(found), bootstrap(unpacking), *vendored(ROOT / "claudemesh")]
     rewrite(config, staged, entries, licence_list(materials, own_version()), final)
     return final, materials
 
@@ -191,6 +205,12 @@ def _contents(site: Path, machine: str) -> dict[str, bytes]:
     return {name: reduced(path.read_bytes(), machine) for name, path in paths if is_used(name)}
 
 
+def _sources(site: Path, own: dict[str, dict[str, bytes]]) -> dict[str, bytes]:
+    """Return every module of an archive for one target, by its path."""
+    [others] = own.values()
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*.py")} | others
+
+
 def run_shiv(config: dict[str, Any], site: Path, made: Path) -> None:
     """Let shiv make its archive."""
     options = ["--reproducible"] if config["reproducible"] else []
@@ -212,7 +232,7 @@ def rewrite(
         .replace("@COVERED@", covered(tuple(targets)))
         .replace("@PYTHON@", "python{}.{}".format(*targets[0].version))
         .encode(),
-        "claudemesh_launcher.py": _launcher(config, targets, entries),
+        "claudemesh_launcher.py": launcher(config, targets, entries),
         "claudemesh_fast.py": (ROOT / config["fast_path"]).read_bytes(),
         "claudemesh_trust.py": (ROOT / config["trust_rule"]).read_bytes(),
         "LICENSE": (ROOT / "LICENSE").read_bytes(),
@@ -224,7 +244,7 @@ def rewrite(
             for name, data in sorted({**entries, **own, "LICENSES.txt": licences.encode()}.items()):
                 info = zipfile.ZipInfo(name, when)
                 # Read at every start, and reading is cheaper than inflating; or compressed already.
-                stored = name in own or name.startswith(("_bootstrap/", "native/"))
+                stored = name in own or name.startswith(("_bootstrap/", *_SOLID))
                 info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
                 info.create_system = 3
                 info.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
@@ -245,9 +265,10 @@ def own_version() -> str:
     return found[1]
 
 
-def _launcher(config: dict[str, Any], targets: list[Target], entries: dict[str, bytes]) -> bytes:
+def launcher(config: dict[str, Any], targets: list[Target], entries: dict[str, bytes]) -> bytes:
+    """Return the launcher of an archive with these entries, its blanks filled in."""
     content = hashlib.sha256(json.loads(entries["environment.json"])["build_id"].encode())
-    for name in sorted(name for name in entries if name.startswith("native/")):
+    for name in sorted(name for name in entries if name.startswith(_SOLID)):
         content.update(name.encode() + hashlib.sha256(entries[name]).digest())
     filled = {
         "@TARGETS@": " ".join(target.name for target in targets),

@@ -203,7 +203,12 @@ def unpack(folder: str, tree: str) -> None:
 
 
 def extract(tree: str) -> None:
-    """Unpack this archive's modules for this machine, and compile them when shiv.toml says so."""
+    """Unpack this archive's modules for this machine, with byte-code when shiv.toml says so.
+
+    Where the archive has the byte-code of this Python, it takes the place of the sources. Else these are
+    compiled.
+    """
+    import importlib.util
     import json
     import pathlib
     import zipfile
@@ -212,11 +217,21 @@ def extract(tree: str) -> None:
 
     with zipfile.ZipFile(sys.argv[0]) as archive:
         compiled = json.loads(archive.read("environment.json"))["compile_pyc"]
+        made = f"bytecode/{importlib.util.MAGIC_NUMBER.hex()}"
+        has_byte_code = f"{made}.txt" in archive.namelist() and not sys.flags.optimize
+        if has_byte_code:
+            replaced = {f"site-packages/{name}" for name in archive.read(f"{made}.txt").decode().split("\n")}
+            wanted = [entry for entry in archive.infolist() if entry.filename not in replaced]
+            archive.infolist = lambda: wanted  # type: ignore[method-assign]
         extract_site_packages(archive, pathlib.Path(tree))
         site = os.path.join(tree, "site-packages")
+        if has_byte_code:
+            with archive.open(f"{made}.tar.xz") as packed:
+                extract_solid(packed, site)
+            compiled = False
         helpers = start_compilers(site) if compiled else []
-        with archive.open(f"native/{target()}.tar.xz") as native:
-            extract_native(native, site)
+        with archive.open(f"native/{target()}.tar.xz") as packed:
+            extract_solid(packed, site)
     for helper in helpers:
         os.waitpid(helper, 0)
 
@@ -269,8 +284,8 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def extract_native(packed: IO[bytes], site: str) -> None:
-    """Unpack a solid archive of native modules. Its entries are files; folders are made for them."""
+def extract_solid(packed: IO[bytes], site: str) -> None:
+    """Unpack a solid archive. Its entries are files; folders are made for them."""
     import shutil
     import tarfile
 
@@ -354,13 +369,15 @@ def run() -> int:
     """Run the fast path, or else the program from its folder."""
     check_target()
     isolate()
-    import claudemesh_fast  # type: ignore[import-not-found]
-    import claudemesh_trust
-
     arguments = sys.argv[1:]
-    code: int | None = claudemesh_fast.run(arguments, claudemesh_trust.distrust)
-    if code is not None:
-        return code
-    # A send that was tried already has its id among the arguments now, so that nothing is sent twice.
-    sys.argv[1:] = arguments
+    if arguments[:1] == ["send"]:
+        # Imported here: it is compiled at each start, and serves no other command.
+        import claudemesh_fast  # type: ignore[import-not-found]
+        import claudemesh_trust
+
+        code: int | None = claudemesh_fast.run(arguments, claudemesh_trust.distrust)
+        if code is not None:
+            return code
+        # A send that was tried already has its id among the arguments now, so that nothing is sent twice.
+        sys.argv[1:] = arguments
     return run_from(unpacked())

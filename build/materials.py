@@ -28,13 +28,14 @@ class Material:
     version: str
     licence: str
     texts: Mapping[str, str] = field(repr=False)
+    ecosystem: str = "pypi"
     wheels: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def purl(self) -> str:
         """The name of the library among all packages."""
-        return f"pkg:pypi/{self.name}@{self.version}"
+        return f"pkg:{self.ecosystem}/{self.name}@{self.version}"
 
 
 def libraries(site: Path, report: Mapping[str, Any], requirements: str) -> list[Material]:
@@ -73,6 +74,20 @@ def bootstrap(files: Mapping[str, bytes]) -> Material:
     folder = Path(str(distribution.locate_file(f"shiv-{distribution.version}.dist-info")))
     made = _material(distribution, folder)
     return Material(made.name, made.version, made.licence, made.texts, files=files)
+
+
+def vendored(package: Path) -> list[Material]:
+    """Return libraries of the consoles, which stand in the tree. `SystemExit` for one that was changed."""
+    folder = package / "runtime" / "console"
+    made = []
+    for one in json.loads((folder / "vendored" / "vendored.json").read_text()):
+        content = (folder / one["file"]).read_bytes()
+        if hashlib.sha256(content).hexdigest() != one["sha256"]:
+            raise SystemExit(f"build/pyz: error: {one['file']} is not {one['name']} {one['version']}")
+        texts = {name: (folder / "vendored" / name).read_text() for name in one["texts"]}
+        files = {f"claudemesh/runtime/console/{one['file']}": content}
+        made.append(Material(one["name"], one["version"], one["licence"], texts, "npm", files=files))
+    return made
 
 
 def bill_of_materials(materials: list[Material], version: str, checksum: str) -> str:

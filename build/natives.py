@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 # Nothing of these is read when the program runs.
 _UNUSED = (".pyx", ".pxd", ".pxi", ".c", ".h", ".cpp", ".pyi")
-# rich imports these for source code and Markdown only, and the program shows tables.
-_UNUSED_PACKAGES = ("pygments/", "markdown_it/", "mdurl/")
+# rich imports the first three for source code and Markdown only, and the program shows tables. The others
+# served the build of a native module.
+_UNUSED_PACKAGES = ("pygments/", "markdown_it/", "mdurl/", "cffi/", "pycparser/")
 _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _MACHO = (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 _FAT = b"\xca\xfe\xba\xbe"
@@ -64,7 +65,7 @@ def split(
     return common, own
 
 
-def packed(files: Mapping[str, bytes]) -> bytes:
+def packed(files: Mapping[str, bytes], preset: int = 9 | lzma.PRESET_EXTREME) -> bytes:
     """Return files as one solid archive: the same files are the same bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -72,7 +73,7 @@ def packed(files: Mapping[str, bytes]) -> bytes:
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(data), 0o755 if is_native(data) else 0o644
             archive.addfile(entry, io.BytesIO(data))
-    return lzma.compress(buffer.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+    return lzma.compress(buffer.getvalue(), preset=preset)
 
 
 def _without_sections(data: bytes) -> bytes:

@@ -7,9 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.archive import base_python
 from benchmarks.lab import Lab, median_ms
 from benchmarks.size import size
 from tests.support.processes import REPOSITORY
@@ -21,15 +25,23 @@ _JOBS = size(5, 1)
 
 def warm(lab: Lab) -> tuple[float, float]:
     """Time `claudemesh.pyz send`, started as its first line does, and an idle interpreter. Milliseconds."""
+    return _timed_sends(lab)
+
+
+def warm_alone(lab: Lab) -> float:
+    """Time `claudemesh.pyz send`; milliseconds."""
+    return _timed_sends(lab)[0]
+
+
+def _timed_sends(lab: Lab) -> tuple[float, float]:
     environment = {**os.environ, "CLAUDEMESH_HOME": str(lab.alice.home)}
     environment.pop("PYTHONPATH", None)
-    python = _python()
     sends: list[float] = []
     nothings: list[float] = []
     for run in range(_RUNS + 1):
         for command, times in (
-            ([python, "-IS", str(REPOSITORY / "dist/claudemesh.pyz"), "send", "bob", "hello"], sends),
-            ([python, "-c", "pass"], nothings),
+            ([*lab.archive(), "send", "bob", "hello"], sends),
+            ([base_python(), "-c", "pass"], nothings),
         ):
             started = time.perf_counter()
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -58,36 +70,43 @@ def job(lab: Lab) -> tuple[float, float]:
 
 
 def first(lab: Lab) -> tuple[float, float]:
-    """Time the first start of claudemesh.pyz, which unpacks and compiles, and a synced copy of its files."""
+    """Time the first start of claudemesh.pyz, and `python3 -m zipfile -e` of its files. Milliseconds."""
+    starts, extractions = [], []
+    for _ in range(_FIRST_STARTS):
+        with _first_start(lab) as (cache, taken_s):
+            starts.append(taken_s)
+            extractions.append(_extraction_s(cache))
+    return median_ms(starts), median_ms(extractions)
+
+
+def first_alone(lab: Lab) -> float:
+    """Time the first start of claudemesh.pyz; milliseconds."""
+    starts = []
+    for _ in range(_FIRST_STARTS):
+        with _first_start(lab) as (_, taken_s):
+            starts.append(taken_s)
+    return median_ms(starts)
+
+
+@contextmanager
+def _first_start(lab: Lab) -> Generator[tuple[Path, float]]:
+    """Start it with an empty cache; yield the cache and the seconds."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    python = _python()
-    starts: list[float] = []
-    copies: list[float] = []
-    for run in range(_FIRST_STARTS):
-        cache, copy = lab.live.root / f"cache-{run}", lab.live.root / f"copy-{run}"
-        command = [python, "-IS", str(REPOSITORY / "dist/claudemesh.pyz"), "version"]
+    with tempfile.TemporaryDirectory(prefix="cm-first-") as folder:
+        cache = Path(folder) / "cache"
         started = time.perf_counter()
         subprocess.run(
-            command,
+            [*lab.archive(), "version"],
             env={**environment, "CLAUDEMESH_CACHE": str(cache)},
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        starts.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        _copy(cache, copy)
-        copies.append(time.perf_counter() - started)
-        shutil.rmtree(cache)
-        shutil.rmtree(copy)
-    return median_ms(starts), median_ms(copies)
+        yield cache, time.perf_counter() - started
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target)
-    os.sync()
-
-
-def _python() -> str:
-    """The interpreter itself, past a shim of a version manager."""
-    code = "import sys; print(sys.executable)"
-    return subprocess.check_output(["python3", "-c", code], text=True).strip()
+def _extraction_s(files: Path) -> float:
+    packed = shutil.make_archive(str(files.with_name("packed")), "zip", files)
+    started = time.perf_counter()
+    command = [base_python(), "-m", "zipfile", "-e", packed, str(files.with_name("extracted"))]
+    subprocess.run(command, check=True)
+    return time.perf_counter() - started

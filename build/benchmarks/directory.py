@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accept import peer_of
+from benchmarks.client import peer_of
 from benchmarks.idle import cpu_s
 from benchmarks.lab import Lab
 from benchmarks.size import size

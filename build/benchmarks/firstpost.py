@@ -7,7 +7,7 @@ import sqlite3
 import time
 from contextlib import closing
 
-from benchmarks.lab import BODY, UNLIMITED, Lab
+from benchmarks.lab import BODY, Lab, unlimit
 from benchmarks.size import size
 from tests.support.crowd import fill
 from tests.support.processes import Mesh, mesh, until
@@ -39,7 +39,7 @@ def _subscribe(made: Mesh) -> None:
     mesh_id = json.loads((made.daemons["rosa"].root / "membership.json").read_text())["mesh_id"]
     members = fill(path, mesh_id, _SUBSCRIBERS, "member-")
     with closing(sqlite3.connect(path)) as raw, raw:
-        raw.execute(UNLIMITED.replace("mesh.mesh", "mesh"))
+        unlimit(raw)
         now_ms = time.time_ns() // 1_000_000
         raw.execute(
             "INSERT INTO topic (mesh_id, name, mode, created_by, created_at) VALUES (?, ?, ?, ?, ?)",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lab import HERE, UNLIMITED, Lab
+from benchmarks.lab import HERE, Lab, unlimit
 from benchmarks.size import size
 from claudemesh.protocol.keys import Identity
 from tests.support.crowd import fill
@@ -45,7 +45,7 @@ class Kept:
 def fill_mesh(database: Path, members: int, connected: int) -> tuple[str, list[Kept]]:
     """Write members into a stopped broker's database; returns the mesh's id and those that will connect."""
     with closing(sqlite3.connect(database)) as raw, raw:
-        raw.execute(UNLIMITED.replace("mesh.mesh", "mesh"))
+        unlimit(raw)
         mesh_id: str = raw.execute("SELECT id FROM mesh").fetchone()[0]
     identities = [make_identity() for _ in range(connected)]
     here = fill(database, mesh_id, connected, "m", identities=identities)

@@ -11,27 +11,70 @@ import sqlite3
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-from tests.support.crowd import fill
+from benchmarks.archive import archive_command
 from tests.support.postgres import Server, sql
-from tests.support.processes import Broker, Daemon, Mesh, Process, mesh, until
+from tests.support.processes import REPOSITORY, Broker, Daemon, Mesh, until
 
 HERE = Path(__file__).parent
 BODY = "x" * 1024
-# The limiter is a policy of the mesh, not what is measured.
-_LIMITS = (
-    "rate_limit_per_minute = 1000000000, member_rate_limit_per_minute = 1000000000, "
-    "member_bytes_per_minute = 1000000000000000"
-)
-UNLIMITED = f"UPDATE mesh.mesh SET {_LIMITS}"  # noqa: S608 - all ours
+T = TypeVar("T")
+# The limiter is a policy of the mesh, not what is measured. Builds differ in the columns that they have.
+_LIMITS = {
+    "rate_limit_per_minute": 1_000_000_000,
+    "member_rate_limit_per_minute": 1_000_000_000,
+    "member_bytes_per_minute": 1_000_000_000_000_000,
+}
+_UNLIMIT_POSTGRES = """DO $$
+DECLARE found text;
+BEGIN
+    FOR found IN SELECT column_name FROM information_schema.columns
+                 WHERE table_schema = 'mesh' AND table_name = 'mesh' AND column_name LIKE '%\\_per\\_minute'
+    LOOP
+        EXECUTE format('UPDATE mesh.mesh SET %I = 1000000000', found);
+    END LOOP;
+END $$"""
 _CLAUDEMESH = [sys.executable, "-m", "claudemesh"]
 _STORELESS = [sys.executable, str(HERE / "storeless.py")]
+
+
+def unlimit(database: sqlite3.Connection) -> None:
+    """Lift the limits of all meshes of a stopped broker."""
+    there = {column[1] for column in database.execute("PRAGMA table_info(mesh)")}
+    for name, limit in _LIMITS.items():
+        if name in there:
+            database.execute(f"UPDATE mesh SET {name} = ?", (limit,))  # noqa: S608 - a name of ours
+
+
+class OnDisk(Server):
+    """A Postgres whose commits wait for the disk, as those of the brokers beside it do."""
+
+    in_memory = False
+
+
+@contextmanager
+def bench_mesh(*names: str, program: Sequence[str], database_url: str | None = None) -> Generator[Mesh]:
+    """A running broker and members that are not started. All run the program."""
+    # A short folder: a socket path has at most 107 bytes.
+    made = Mesh(Path(tempfile.mkdtemp(prefix="cm-")), database_url)
+    made.program = list(program)
+    made.broker.command = made.program
+    try:
+        made.broker.start()
+        made.broker.ready()
+        for name in names:
+            made.add(name).command = made.program
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(made.root, ignore_errors=True)
 
 
 class Lab:
@@ -40,49 +83,73 @@ class Lab:
     `frank` does everything that a daemon does for a send, but stores nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, archive: Path | None = None, *, storeless: bool = True) -> None:
         self._stack = ExitStack()
+        # The processes run from the tree, or from an archive.
+        self._archive = archive
+        self._program = _CLAUDEMESH if archive is None else archive_command(archive)
+        # The stand-in of `frank` fits this tree alone: with another build `frank` is a usual daemon.
+        self._storeless = _STORELESS if storeless else self._program
         self._postgres: tuple[Server, Mesh] | None = None
         self.inboxes: tuple[Path, Path] | None = None
+        # The commands of programs with an SDK, by language.
+        self.programs: dict[str, list[str]] = {}
         self._peers: dict[str, Path] = {}
         self._second: Broker | None = None
         self._grown: Mesh | None = None
         self._crowded: dict[int, Mesh] = {}
+        self._shared: dict[str, Any] = {}
 
     def __enter__(self) -> Lab:
-        self.live = self._stack.enter_context(mesh("alice", "bob", start=False))
-        self.alice, self.bob = self._start(self.live, _CLAUDEMESH, _CLAUDEMESH)
-        self.away = self._stack.enter_context(mesh("erin", "frank", start=False))
-        self.erin, self.frank = self._start(self.away, _CLAUDEMESH, _STORELESS)
-        until(lambda: len(_peers(self.erin)) == len(_peers(self.frank)) == 2, "both know each other")
-        self.away.broker.kill()
-        self.probe = Probe(self.live.root)
+        # A process that is running ends when another one does not start.
+        with self._stack:
+            self.live = self._stack.enter_context(self.mesh("alice", "bob"))
+            self.alice, self.bob = self._start(self.live)
+            self.away = self._stack.enter_context(self.mesh("erin", "frank"))
+            self.away.daemons["frank"].command = self._storeless
+            self.erin, self.frank = self._start(self.away)
+            until(lambda: len(_peers(self.erin)) == len(_peers(self.frank)) == 2, "both know each other")
+            self.away.broker.kill()
+            self.probe = Probe(self.live.root)
+            self._stack.callback(self.probe.close)
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.probe.close()
         self._stack.__exit__(kind, error, trace)
+
+    def archive(self) -> list[str]:
+        """The command of claudemesh.pyz."""
+        return archive_command(self._archive or REPOSITORY / "dist/claudemesh.pyz")
+
+    def mesh(self, *names: str, database_url: str | None = None) -> AbstractContextManager[Mesh]:
+        """A running broker of the measured build, and members that are not started."""
+        return bench_mesh(*names, program=self._program, database_url=database_url)
+
+    def shared(self, name: str, made: Callable[[], AbstractContextManager[T]]) -> T:
+        """Return a thing that several rounds or rows use; made when first asked for, ended with the lab."""
+        if name not in self._shared:
+            self._shared[name] = self._stack.enter_context(made())
+        found: T = self._shared[name]
+        return found
 
     def on_postgres(self) -> tuple[Server, Mesh]:
         """A Postgres, and a mesh whose broker keeps its data there; started when first asked for."""
         if self._postgres is None:
-            server = Server()
+            server = OnDisk()
             self._stack.callback(server.remove)
             server.start()
-            asyncio.run(sql(server.url(), "CREATE DATABASE bench", "SELECT 1"))
-            made = self._stack.enter_context(mesh(start=False))
-            made.broker.stop()
-            made.broker.command = _CLAUDEMESH
-            made.broker.arguments += ["--database-url", server.url("bench")]
-            made.broker.start()
-            made.broker.ready()
-            for name in ("olga", "paul"):
-                made.add(name)
-            asyncio.run(sql(server.url("bench"), UNLIMITED, "SELECT 1"))
+            made = self._in_database(server, "bench", "olga", "paul")
             self._postgres = server, made
         return self._postgres
+
+    def _in_database(self, server: Server, database: str, *names: str) -> Mesh:
+        asyncio.run(sql(server.url(), f"CREATE DATABASE {database}", "SELECT 1"))
+        made = self._stack.enter_context(self.mesh(*names, database_url=server.url(database)))
+        asyncio.run(sql(server.url(database), _UNLIMIT_POSTGRES, "SELECT 1"))
+        return made
 
     def second_broker(self) -> str:
         """The URL of another broker on the same database; started when first asked for."""
@@ -94,7 +161,7 @@ class Lab:
             self._second.data.mkdir(mode=0o700)
             # All brokers of a database have one admin token.
             shutil.copy(made.broker.data / "admin_token", self._second.data)
-            self._second.command = _CLAUDEMESH
+            self._second.command = self._program
             self._stack.callback(self._second.kill)
             self._second.start()
             self._second.ready()
@@ -104,15 +171,8 @@ class Lab:
         """A mesh on a database of its own in which these have been run; made when first asked for."""
         if self._grown is None:
             server, _ = self.on_postgres()
-            asyncio.run(sql(server.url(), "CREATE DATABASE grown", "SELECT 1"))
-            made = self._stack.enter_context(mesh(start=False))
-            made.broker.stop()
-            made.broker.command = _CLAUDEMESH
-            made.broker.arguments += ["--database-url", server.url("grown")]
-            made.broker.start()
-            made.broker.ready()
-            made.add("quin")
-            asyncio.run(sql(server.url("grown"), UNLIMITED, *statements, "SELECT 1"))
+            made = self._in_database(server, "grown", "quin")
+            asyncio.run(sql(server.url("grown"), *statements, "SELECT 1"))
             self._grown = made
         return self._grown
 
@@ -120,11 +180,15 @@ class Lab:
         """A mesh of `rosa` and the given number of members that are not connected. It is created at the
         first use."""
         if count not in self._crowded:
-            made = self._stack.enter_context(mesh("rosa", start=False))
+            # Builds without the crowd's support have the other rows.
+            from tests.support.crowd import fill
+
+            made = self._stack.enter_context(self.mesh("rosa"))
             made.broker.stop()
             mesh_id = json.loads((made.daemons["rosa"].root / "membership.json").read_text())["mesh_id"]
             fill(made.broker.data / "broker.db", mesh_id, count, "member-", **fields)
-            made.broker.command = _CLAUDEMESH
+            with closing(sqlite3.connect(made.broker.data / "broker.db")) as database, database:
+                unlimit(database)
             made.broker.start()
             made.broker.ready()
             self._crowded[count] = made
@@ -137,19 +201,15 @@ class Lab:
             self._stack.callback(stop)
         return self._peers[name]
 
-    def _start(self, made: Mesh, *commands: list[str]) -> list[Daemon]:
+    def _start(self, made: Mesh) -> list[Daemon]:
         made.broker.stop()
-        database = sqlite3.connect(made.broker.data / "broker.db")
-        # The limiter is a policy of the mesh, not what is measured.
-        database.execute(f"UPDATE mesh SET {_LIMITS}")  # noqa: S608 - all ours
-        database.commit()
-        database.close()
-        daemons = list(made.daemons.values())
-        processes: list[Process] = [made.broker, *daemons]
-        for process, command in zip(processes, (_CLAUDEMESH, *commands), strict=True):
-            process.command = command
-            process.start()
+        with closing(sqlite3.connect(made.broker.data / "broker.db")) as database, database:
+            unlimit(database)
+        made.broker.start()
         made.broker.ready()
+        daemons = list(made.daemons.values())
+        for daemon in daemons:
+            daemon.start()
         for daemon in daemons:
             daemon.ready()
         return daemons
@@ -194,12 +254,18 @@ class Caller:
         self.socket.sendall(request)
         received = b""
         while b"\r\n\r\n" not in received:
-            received += self.socket.recv(65536)
+            received += self._more()
         head, _, body = received.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
         while len(body) < length:
-            body += self.socket.recv(65536)
+            body += self._more()
         return received[:12] + b" " + body
+
+    def _more(self) -> bytes:
+        data = self.socket.recv(65536)
+        if not data:
+            raise ConnectionError("the daemon has closed the connection")
+        return data
 
     def timed(self, request: bytes) -> float:
         """Ask; seconds."""
@@ -219,15 +285,16 @@ EMPTY_REQUEST = b"GET /v1/version HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def send_request(to: str) -> bytes:
     """POST /v1/send with a message of 1 KiB."""
-    return _request("/v1/send", {"to": to, "message": BODY})
+    return json_request("/v1/send", {"to": to, "message": BODY})
 
 
 def post_request(topic: str) -> bytes:
     """POST /v1/topic/post with a message of 1 KiB."""
-    return _request("/v1/topic/post", {"topic": topic, "message": BODY})
+    return json_request("/v1/topic/post", {"topic": topic, "message": BODY})
 
 
-def _request(path: str, fields: dict[str, str]) -> bytes:
+def json_request(path: str, fields: Mapping[str, str]) -> bytes:
+    """POST with a JSON body."""
     body = json.dumps(fields).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -8,8 +8,9 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 
-from benchmarks.accept import peer_of, pipelined
+from benchmarks.client import peer_of, pipelined
 from benchmarks.lab import (
     EMPTY_REQUEST,
     Caller,
@@ -23,12 +24,13 @@ from benchmarks.lab import (
 )
 from benchmarks.size import size
 from tests.support.broker import join_mesh
-from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.processes import Daemon, Mesh, until
 from tests.support.wspeer import make_invite, new_id
 
 _LATENCIES = size(150, 3)
 _CALLERS = 64
 _MESSAGES = size(9600, 640)
+_SENT = _MESSAGES // _CALLERS * _CALLERS
 _WAITING = size(10_000, 640)
 _LONGEST_S = 120.0
 _TOPIC = "bench"
@@ -45,15 +47,27 @@ def idle(lab: Lab) -> tuple[float, float]:
     latencies, commits, empties = [], [], []
     with Caller(lab.alice) as caller, Watcher(lab.bob) as watcher:
         for _ in range(_LATENCIES):
-            started = time.perf_counter()
-            found = _ID.search(caller.ask(request))
-            assert found is not None
-            watcher.wait_for(found[1])
-            latencies.append(time.perf_counter() - started)
+            latencies.append(_shown_s(caller, watcher, request))
             commits.append(lab.probe.commit())
             empties.append(caller.timed(EMPTY_REQUEST))
     hops = 1.5 * median_ms(empties) + asyncio.run(_ping_ms(lab))
     return median_ms(latencies), 3 * median_ms(commits) + hops
+
+
+def _shown_s(caller: Caller, watcher: Watcher, request: bytes) -> float:
+    """Send one message and return the seconds until the recipient's event stream shows it."""
+    started = time.perf_counter()
+    found = _ID.search(caller.ask(request))
+    assert found is not None
+    watcher.wait_for(found[1])
+    return time.perf_counter() - started
+
+
+def idle_alone(lab: Lab) -> float:
+    """One message at a time; milliseconds."""
+    request = send_request("bob")
+    with Caller(lab.alice) as caller, Watcher(lab.bob) as watcher:
+        return median_ms([_shown_s(caller, watcher, request) for _ in range(_LATENCIES)])
 
 
 class Watcher:
@@ -99,16 +113,45 @@ def loaded(lab: Lab) -> tuple[float, float]:
     return _arriving(lab, send_request("bob")), accepted
 
 
+def loaded_alone(lab: Lab) -> float:
+    """64 callers until the last message is in the other inbox; messages/s."""
+    return _arriving(lab, send_request("bob"))
+
+
+def processor(lab: Lab) -> float:
+    """Processor time of both daemons and the broker for a message of 64 callers; microseconds."""
+    processes = (lab.alice, lab.live.broker, lab.bob)
+    before = sum(_worked_s(process.pid) for process in processes)
+    _arriving(lab, send_request("bob"))
+    return (sum(_worked_s(process.pid) for process in processes) - before) / _SENT * 1e6
+
+
+def _worked_s(pid: int) -> float:
+    """Processor time of a process, threads that have ended included; in steps of a clock tick."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def posted_alone(lab: Lab) -> float:
+    """Posts of 64 callers to a topic with one subscriber; messages/s."""
+    _make_topic(lab)
+    return _arriving(lab, post_request(_TOPIC))
+
+
 def posted(lab: Lab) -> tuple[float, float]:
     """Posts of 64 callers to a topic with one subscriber, beside as many direct messages. Messages/s.
 
     Both are sealed: a post with the key of its topic, a direct message with the keys of both members.
     """
+    _make_topic(lab)
+    return _arriving(lab, post_request(_TOPIC)), _arriving(lab, send_request("bob"))
+
+
+def _make_topic(lab: Lab) -> None:
     for daemon, act in ((lab.alice, "create"), (lab.bob, "subscribe")):
         assert daemon.request("POST", f"/v1/topic/{act}", {"topic": _TOPIC})[0] in (200, 201)
     # The key is made for the first post.
     _arriving(lab, post_request(_TOPIC), _CALLERS)
-    return _arriving(lab, post_request(_TOPIC)), _arriving(lab, send_request("bob"))
 
 
 def _arriving(lab: Lab, request: bytes, messages: int = _MESSAGES) -> float:
@@ -120,9 +163,13 @@ def _arriving(lab: Lab, request: bytes, messages: int = _MESSAGES) -> float:
     return messages / (time.perf_counter() - started)
 
 
-def to_an_older_key(_: Lab) -> tuple[float, float]:
+def to_an_older_key(lab: Lab) -> tuple[float, float]:
     """Messages that waited while their recipient rotated its keys, beside as many without. Messages/s."""
-    with mesh("alice", "bob") as made:
+    with lab.mesh("alice", "bob") as made:
+        for daemon in made.daemons.values():
+            daemon.start()
+        for daemon in made.daemons.values():
+            daemon.ready()
         return _after_waiting(made, rotates=True), _after_waiting(made, rotates=False)
 
 
@@ -141,6 +188,17 @@ def _after_waiting(made: Mesh, *, rotates: bool) -> float:
         before, started = received(bob), time.perf_counter()
     finally:
         os.kill(alice.pid, signal.SIGCONT)
+
+    def has_begun() -> bool:
+        # The time until alice dials again is a random part of her backoff.
+        nonlocal started
+        now = time.perf_counter()
+        if received(bob) > before:
+            return True
+        started = now
+        return False
+
     messages = _WAITING // _CALLERS * _CALLERS
+    until(has_begun, "the first has arrived", _LONGEST_S)
     until(lambda: received(bob) >= before + messages, "all of it has arrived", _LONGEST_S)
     return messages / (time.perf_counter() - started)

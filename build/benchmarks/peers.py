@@ -2,8 +2,9 @@
 flight.
 
 Equal durability: Redis (`appendfsync always`) and RabbitMQ have synced a message before they acknowledge it,
-as we have. NATS JetStream has not: it is measured to be seen, and its rows say so. Ours runs on Postgres and
-does more: it checks signatures' envelopes, keeps ids apart for a year, writes history and a delivery.
+as we have. NATS JetStream has not: it is measured to be seen, and its rows say so. Ours keeps its data in
+SQLite (`embedded`) or in Postgres, and does more: it checks envelopes and their signatures, keeps ids apart
+for a year, writes history and a delivery.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accept import peer_of, pipelined
+from benchmarks.client import peer_of, pipelined
 from benchmarks.lab import BODY, Lab
+from benchmarks.size import size
 from tests.support.processes import until
 
 _MANY = 256
 # Messages of a measurement, by how many are in flight.
-_MESSAGES = {1: 600, _MANY: 8000}
+_MESSAGES = {1: size(600, 20), _MANY: size(8000, 256)}
 # A message once per id for as long as a stream's dedupe usually is told to remember.
 _REDIS_ADD = """
 if redis.call('SET', KEYS[2], '1', 'NX', 'EX', 86400) then
@@ -41,17 +43,12 @@ Publish = Callable[[int], Awaitable[Any]]
 Measured = Coroutine[Any, Any, float]
 
 
-def beside(peer: str, in_flight: int) -> Callable[[Lab], tuple[float, float]]:
-    """Return the measurement of one row: our messages/s, and the peer's."""
-
-    def measure(lab: Lab) -> tuple[float, float]:
-        theirs = asyncio.run(_PEERS[peer](lab, in_flight))
-        _, made = lab.on_postgres()
-        owner = peer_of(made.daemons["olga"])
-        ours = asyncio.run(pipelined(owner, messages=_MESSAGES[in_flight], window=in_flight))[1]
-        return ours, theirs
-
-    return measure
+def beside(peer: str, in_flight: int, store: str, lab: Lab) -> tuple[float, float]:
+    """Our messages/s with the data `embedded` or in `postgres`, and the peer's."""
+    theirs = asyncio.run(_PEERS[peer](lab, in_flight))
+    owner = lab.alice if store == "embedded" else lab.on_postgres()[1].daemons["olga"]
+    ours = asyncio.run(pipelined(peer_of(owner), messages=_MESSAGES[in_flight], window=in_flight))[1]
+    return ours, theirs
 
 
 async def _rate(publish: Publish, in_flight: int) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from dataclasses import replace
 
-from benchmarks.accept import peer_of, pipelined
+from benchmarks.client import peer_of, pipelined
 from benchmarks.lab import Lab
 from benchmarks.size import size
 from claudemesh.broker.store.postgres.accept import arguments
@@ -73,13 +73,13 @@ def two_brokers(lab: Lab) -> tuple[float, float]:
 
 
 def topic(lab: Lab) -> tuple[float, float]:
-    """Deliveries/s of posts to 100 subscribers that are not connected; beside five times those of dms."""
+    """Deliveries/s of posts to 100 subscribers that are not connected; beside ten times those of dms."""
     server, made = lab.on_postgres()
     owner = peer_of(made.daemons["olga"])
     asyncio.run(sql(server.url("bench"), *_SUBSCRIBERS, "SELECT 1"))
     posts = asyncio.run(pipelined(owner, messages=_POSTS, topic="hundred"))[1]
     dms = asyncio.run(pipelined(owner))[1]
-    return posts * 100, dms * 5
+    return posts * 100, dms * 10
 
 
 def grown(lab: Lab) -> tuple[float, float]:
@@ -115,6 +115,5 @@ def _send(sender: Peer, recipient: Peer) -> NewSend:
         destination_kind="dm",
         destination_ref=recipient.pubkey,
         priority=1,
-        mentions=(),
         envelope=_ENVELOPE,
     )

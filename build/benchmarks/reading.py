@@ -32,6 +32,11 @@ def fan_out(lab: Lab) -> tuple[float, float]:
     return _read_by(lab, _READERS), alone * _READERS
 
 
+def many_readers(lab: Lab) -> float:
+    """Messages/s that 32 readers together get of a daemon's events."""
+    return _read_by(lab, _READERS)
+
+
 def _read_by(lab: Lab, readers: int) -> float:
     before = received(lab.bob)
     command = [sys.executable, str(HERE / "listen.py"), str(lab.bob.sock), str(readers), str(_MESSAGES)]
@@ -58,6 +63,12 @@ def _filled(path: Path, rows: int) -> Path:
         await (await InboxStore.open(path, SystemClock())).close()
 
     asyncio.run(make())
+    fill_inbox(path, rows)
+    return path
+
+
+def fill_inbox(path: Path, rows: int) -> None:
+    """Write unread messages into an inbox that no daemon has open."""
     with closing(sqlite3.connect(path)) as database:
         database.execute(
             """
@@ -70,7 +81,6 @@ def _filled(path: Path, rows: int) -> Path:
             (rows,),
         )
         database.commit()
-    return path
 
 
 async def _page_ms(path: Path, rows: int) -> float:

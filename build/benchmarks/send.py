@@ -15,6 +15,19 @@ def many(lab: Lab) -> tuple[float, float]:
     return load(lab.erin, "frank", _CALLERS, _REQUESTS), load(lab.frank, "erin", _CALLERS, _REQUESTS)
 
 
+def many_alone(lab: Lab) -> float:
+    """64 callers; requests/s."""
+    return load(lab.erin, "frank", _CALLERS, _REQUESTS)
+
+
+def one_alone(lab: Lab) -> float:
+    """One caller; milliseconds."""
+    request = send_request("frank")
+    with Caller(lab.erin) as caller:
+        assert b" 202" in caller.ask(request)
+        return median_ms([caller.timed(request) for _ in range(_LATENCIES)])
+
+
 def one(lab: Lab) -> tuple[float, float]:
     """One caller; the ceiling is a commit and a request that does nothing, taken in turn. Milliseconds."""
     request = send_request("frank")

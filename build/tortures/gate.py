@@ -42,6 +42,7 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_ended = False
         # How many faults want new connections refused.
         self.refusals = 0
         # Links that are open or opened while this is set never carry a byte again.
@@ -69,6 +70,7 @@ class Gate:
         """Stop listening and cut every link."""
         if self._server is not None:
             self._server.close()
+        self._is_ended = True
         self.cut()
         if self._tasks:
             await asyncio.wait(self._tasks)
@@ -120,6 +122,9 @@ class Gate:
         link = _Link(self, port, (writer, back))
         link.is_dead = self.is_swallowing
         self._links.add(link)
+        if self._is_ended:
+            # It was being opened when every link was cut.
+            link.abort()
         try:
             await link.run(reader, there)
         finally:
@@ -287,7 +292,7 @@ class _Link:
     def _note(self, frame: dict[str, Any], kind: str) -> list[str]:
         """Remember the message of a send, and return the messages that a frame is about."""
         found = []
-        for item in frame.get(kind, [frame]) if kind in ("sends", "send_results") else [frame]:
+        for item in frame.get("items", [frame]):
             if "envelope" in item:
                 message = str(item["envelope"]["client_message_id"])
                 self._sent[str(item.get("id"))] = message
