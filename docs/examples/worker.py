@@ -18,7 +18,7 @@ def main() -> None:
     daemon = Daemon()
     for order in daemon.messages(ack=True):
         if order.kind == "queue" and order.topic == "builds":
-            daemon.send(order.sender_name, build(order), client_message_id=f"built-{order.id}")
+            daemon.reply(order, build(order), client_message_id=f"built-{order.id}")
 
 
 if __name__ == "__main__":
