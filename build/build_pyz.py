@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ class MissingWheel(Exception):
 
 
 def main() -> int:
-    """Build, unless the inputs are those of the file that is there."""
+    """Read the arguments and build."""
     parser = argparse.ArgumentParser(prog="./build/pyz", description=__doc__)
     parser.add_argument("--output", type=Path, help="where to write it; shiv.toml decides by default")
     parser.add_argument("--force", action="store_true", help="build although nothing has changed")
@@ -53,15 +54,25 @@ def main() -> int:
     config = tomllib.loads((ROOT / "shiv.toml").read_text())["pyz"]
     output = options.output or ROOT / config["output"]
     targets = named(options.targets)
+    os.umask(0o022)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Builds of one file wait for each other, and the second finds it up to date.
+    with output.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return refresh(config, targets, commit, output, force=options.force)
+
+
+def refresh(
+    config: dict[str, Any], targets: tuple[Target, ...], commit: str | None, output: Path, *, force: bool
+) -> int:
+    """Build a file and what is said about it, unless its inputs are those of the file that is there."""
     digest = inputs_digest(config, targets, commit)
     stamp = output.with_suffix(".inputs")
-    if not options.force and output.exists() and stamp.exists() and stamp.read_text() == digest:
+    if not force and output.exists() and stamp.exists() and stamp.read_text() == digest:
         say(f"{_shown(output)} is up to date")
         return 0
     say(f"building {_shown(output)} for {covered(targets)}")
     started = time.monotonic()
-    os.umask(0o022)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=output.parent) as folder:
         made, materials = build(config, targets, commit, Path(folder))
         checksum = hashlib.sha256(made.read_bytes()).hexdigest()

@@ -77,7 +77,7 @@ def main() -> int:
         say(f"NOT AUDITED: {audit.reason}")
         if not options.allow_unaudited:
             return _fail("run this where the database answers, or give --allow-unaudited")
-    commit = checked_out() or "unknown"
+    commit = checked_out()
     names = make(ROOT, options.targets, commit)
     differing = made_elsewhere(names, options.targets, commit)
     if differing:
@@ -108,7 +108,7 @@ def not_releasable(version: str, key: Path | None) -> str | None:
     return None
 
 
-def make(tree: Path, targets: str, commit: str) -> tuple[str, ...]:
+def make(tree: Path, targets: str, commit: str | None) -> tuple[str, ...]:
     """Make all files of a release in the folder dist of a checkout; return their names."""
     config = tomllib.loads((ROOT / "shiv.toml").read_text())["pyz"]
     dist, version, epoch = tree / "dist", own_version(), config["source_date_epoch"]
@@ -120,7 +120,7 @@ def make(tree: Path, targets: str, commit: str) -> tuple[str, ...]:
     return (ARCHIVE, BILL, LICENCES, *packed, context, manual_pages(tree, dist, version, epoch), notes)
 
 
-def made_elsewhere(names: tuple[str, ...], targets: str, commit: str) -> list[str]:
+def made_elsewhere(names: tuple[str, ...], targets: str, commit: str | None) -> list[str]:
     """Make the release of a copy of the checkout; return the names of files that came out otherwise."""
     with tempfile.TemporaryDirectory(prefix="claudemesh-release-") as folder:
         copy = Path(folder) / "checkout"
@@ -204,9 +204,10 @@ def _keep(audit: Audit) -> None:
     (DIST / AUDIT).write_text(json.dumps(asdict(audit), indent=1) + "\n")
 
 
-def _build(tree: Path, targets: str, commit: str) -> None:
+def _build(tree: Path, targets: str, commit: str | None) -> None:
     script = str(tree / "build" / "build_pyz.py")
-    done = _run(sys.executable, script, "--force", "--targets", targets, "--commit", commit)
+    named = ("--commit", commit) if commit else ()
+    done = _run(sys.executable, script, "--force", "--targets", targets, *named)
     if done.returncode:
         raise SystemExit(f"{done.stderr}\nbuild/release: error: the build failed")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,21 +17,11 @@ import bytecode
 from build_pyz import checked_out, launcher
 from materials import libraries
 from targets import ALL, this
-from tests.support.pyz import PYZ, REPOSITORY, build, byte_code, natives
+from tests.support.pyz import PYZ, REPOSITORY, build, byte_code, copy_of_the_checkout, natives
 
 _PIP_CACHE = subprocess.run(
     [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True, check=False
 ).stdout.strip()
-
-
-def copy_of_the_checkout(target: Path) -> Path:
-    """Copy the files that the build reads to another folder."""
-    kept = shutil.ignore_patterns("__pycache__")
-    for name in ("claudemesh", "build"):
-        shutil.copytree(REPOSITORY / name, target / name, ignore=kept)
-    for name in ("shiv.toml", "LICENSE", "pyproject.toml"):
-        shutil.copy(REPOSITORY / name, target / name)
-    return target
 
 
 @pytest.mark.slow
@@ -84,7 +73,7 @@ def named_tree(text: bytes) -> str:
 
 
 def test_a_build_without_a_change_does_nothing(pyz: Path) -> None:
-    """A second call costs a glance at the inputs."""
+    """A second call costs a glance at the inputs. Builds of one file wait for each other."""
     before = pyz.stat()
     assert "is up to date" in build()
     assert pyz.stat().st_mtime_ns == before.st_mtime_ns

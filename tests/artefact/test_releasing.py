@@ -15,7 +15,7 @@ import pytest
 import claudemesh
 from distributions import changes
 from release import judge, not_releasable
-from tests.support.pyz import REPOSITORY
+from tests.support.pyz import copy_of_the_checkout
 
 _CLEAN = {"name": "click", "version": "8.5.1", "vulns": []}
 _SKIPPED = {"name": "orjson", "skip_reason": "Dependency not found on PyPI: orjson (3.13.0)"}
@@ -54,11 +54,13 @@ def test_no_report_is_no_audit(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived() -> None:
-    dist = REPOSITORY / "dist"
+def test_a_release_has_checksums_only_when_it_was_audited_or_that_was_waived(tmp_path: Path) -> None:
+    """In a copy of the checkout: other tests run the file of this one."""
+    tree = copy_of_the_checkout(tmp_path / "checkout")
+    dist = tree / "dist"
 
     def release(*options: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(REPOSITORY / "build" / "release.py"), "--targets", "this", *options]
+        command = [sys.executable, str(tree / "build" / "release.py"), "--targets", "this", *options]
         environment = {**os.environ, **variables}
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -214,22 +215,32 @@ async def test_no_frame_of_a_lying_broker_holds_a_daemon_that_connects(running: 
 
 
 def test_thousands_of_members_hold_no_loop_when_they_are_written_down(running: Mesh) -> None:
-    """The directory on disk is formatted and synced beside the loop, also when peers.json is rewritten."""
+    """The directory on disk is formatted and synced beside the loop, also when peers.json is rewritten.
+
+    The second crowd is larger than the first: its changes are too many for peers.changes.
+    """
     alice = running.daemons["alice"]
     mesh_id = load_membership(alice.root / "membership.json").mesh_id
     peers = alice.root / "peers.json"
-    for number in range(2):
-        before = peers.stat().st_size
+    for number, count in enumerate((4000, 6000)):
+        copy_bytes, bytes_before = peers.stat().st_size, written_down(peers)
         running.broker.stop()
-        fill(running.broker.data / "broker.db", mesh_id, 4000, f"crowd{number}-", summary="x" * 200)
+        fill(running.broker.data / "broker.db", mesh_id, count, f"crowd{number}-", summary="x" * 200)
         forget(running)
         running.broker.start()
         running.broker.ready()
-        until(lambda size=before: peers.stat().st_size > size + 1_000_000, "peers.json is rewritten")
+        until(lambda size=copy_bytes: peers.stat().st_size > size, "peers.json is rewritten")
+        until(lambda size=bytes_before: written_down(peers) > size + 1_000_000, "the crowd is written down")
         held_ms = [note for note in held(running.root / "alice.held") if "peersfile" in note["where"]]
         assert not held_ms, held_ms[:5]
         forget_broker(running)
-        assert_free(running, f"{4000 * (number + 1)} members written down")
+        assert_free(running, f"{count} more members written down")
+
+
+def written_down(peers: Path) -> int:
+    """The bytes of peers.json and of the changes that belong to it."""
+    changes = peers.with_suffix(".changes")
+    return peers.stat().st_size + (changes.stat().st_size if changes.exists() else 0)
 
 
 def forget_broker(running: Mesh) -> None:

@@ -54,6 +54,17 @@ def build(
     return done.stderr
 
 
+def copy_of_the_checkout(target: Path) -> Path:
+    """Copy the files that a build and a release read to another folder."""
+    kept = shutil.ignore_patterns("__pycache__")
+    for name in ("claudemesh", "build"):
+        shutil.copytree(REPOSITORY / name, target / name, ignore=kept)
+    texts = ("LICENSE", "README.md", "CHANGELOG.md", "Dockerfile", ".dockerignore")
+    for name in ("shiv.toml", "pyproject.toml", *texts):
+        shutil.copy(REPOSITORY / name, target / name)
+    return target
+
+
 def bare_environment(home: Path, **more: str) -> dict[str, str]:
     """An environment with a home and a path, and nothing else."""
     return {"PATH": os.defpath, "HOME": str(home), "CLAUDEMESH_HOME": str(home / "claudemesh"), **more}
