@@ -17,7 +17,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.powerloss import Disk, Said, Step, Synced, files_under, read_steps, recorder, write_image
+from claudemesh.runtime.uncached import BLOCK
+from tests.support.powerloss import (
+    Disk,
+    Said,
+    Step,
+    Synced,
+    Written,
+    files_under,
+    read_steps,
+    recorder,
+    write_image,
+)
 from tests.support.processes import Daemon, mesh, until
 
 pytestmark = pytest.mark.skipif(
@@ -25,7 +36,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 SEED = random.SystemRandom().randrange(1 << 32)
-SIZES = (0, 70_000, 300_001)
+# The last one is written in whole blocks, past the page cache, and a rest.
+SIZES = (0, 70_000, 300_001, 2 * BLOCK + 70_001)
 OTHER_POINTS = 60
 
 Image = dict[str, bytes]
@@ -188,6 +200,13 @@ def test_no_name_is_on_the_disk_before_its_content(story: Story) -> None:
         for image in (disk.image(), disk.image(choose), disk.image(keep=True)):
             for file_id, content in story.contents.items():
                 assert image.get(str(story.out / file_id), content) == content, f"seed {SEED}, step {index}"
+
+
+def test_these_tests_see_writes_of_whole_blocks(story: Story) -> None:
+    """Each of the three processes has written blocks of the largest file in one call."""
+    for name, (root, _, steps) in story.recordings.items():
+        whole = [step for step in steps if isinstance(step, Written) and len(step.data) == BLOCK]
+        assert {str(root) in step.path for step in whole} == {True}, name
 
 
 def test_these_tests_see_a_sync_that_is_missing(story: Story) -> None:
