@@ -1407,7 +1407,8 @@ class AsyncDaemon:
                             event = place.take(block)
                             if event is not None:
                                 yield event
-                    response.answer()
+                    if response.status != 200:
+                        response.answer()
             except _Stale:
                 continue
             except (DaemonError, OSError) as caught:

@@ -335,6 +335,8 @@ class Run:
         """Do something to bob's daemon, or to the broker."""
         if fault == "kill":
             self.bob.kill()
+        elif fault == "stop":
+            assert self.bob.stop() == 0
         elif fault == "start":
             self.bob.start()
             self.bob.ready()

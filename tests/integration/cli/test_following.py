@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -39,15 +40,16 @@ def test_following_the_inbox_misses_nothing_and_repeats_nothing() -> None:
             done.result()
 
 
-def test_listen_prints_each_message_once_over_a_restart() -> None:
-    """A JSON line each; the daemon may go and come."""
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop], ids=["killed", "stopped"])
+def test_listen_prints_each_message_once_over_a_restart(end: Callable[[Daemon], object]) -> None:
+    """A JSON line each; the daemon may go and come, and end its stream in order or not."""
     with mesh("alice", "bob") as made:
         alice, bob = made.daemons["alice"], made.daemons["bob"]
         with begin(bob.home, "listen", "--since", "0") as listening:
             assert listening.stdout is not None
             alice.send("bob", "one")
             assert json.loads(listening.stdout.readline())["body"] == "one"
-            bob.kill()
+            end(bob)
             alice.send("bob", "two")
             bob.start()
             bob.ready()
