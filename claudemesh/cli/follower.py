@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from claudemesh.cli import output
 from claudemesh.cli.streams import stdout_hung_up
-from claudemesh.client.errors import ApiError, DaemonNotRunning
-from claudemesh.client.local import LocalClient
+from claudemesh.client.errors import ApiError, DaemonNotRunning, MembershipEnded
+from claudemesh.client.local import LocalClient, membership_end
 from claudemesh.sdk import Daemon, DaemonError
 from claudemesh.sdk import DaemonNotRunning as NotAnswering
 
@@ -25,11 +25,23 @@ _POLL_S = 0.2
 
 
 class Follower:
-    """A client whose iterators end when the reader of stdout has gone; `reader_gone` is true then."""
+    """A client whose iterators end when the reader of stdout has gone; `reader_gone` is true then.
 
-    def __init__(self, daemon: Daemon) -> None:
+    They end as well when the membership of this host has ended, for then no daemon comes back.
+    """
+
+    def __init__(self, daemon: Daemon, slug: str) -> None:
         self.daemon = daemon
         self.reader_gone = False
+        self.membership_end: MembershipEnded | None = None
+        self._slug = slug
+
+    def take_note(self, text: str) -> None:
+        """Print a note of the client, and end the iterators when the membership has ended."""
+        output.note(text)
+        self.membership_end = membership_end(self._slug)
+        if self.membership_end is not None:
+            self.daemon.close()
 
     def watch_stdout(self) -> None:
         """Wait until the reader of stdout has gone, then end the iterators."""
@@ -42,18 +54,23 @@ class Follower:
 def following(client: LocalClient) -> Generator[Follower]:
     """Make a follower of a mesh's daemon. It waits for a daemon that does not run yet.
 
-    A note on stderr reports that the daemon has gone, and another that it is back.
+    A note on stderr reports that the daemon has gone, and another that it is back. `MembershipEnded` when it
+    has gone for good.
     """
-    made = Follower(Daemon(socket_path=client.path, wait_for_daemon=True))
+    if (ended := membership_end(client.slug)) is not None:
+        raise ended
+    made = Follower(Daemon(socket_path=client.path, wait_for_daemon=True), client.slug)
     threading.Thread(target=made.watch_stdout, name="stdout_watch", daemon=True).start()
-    handler = _Notes()
+    handler = _Notes(made)
     logger = logging.getLogger("claudemesh")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
         yield made
+        if made.membership_end is not None:
+            raise made.membership_end
     except NotAnswering as error:
-        raise DaemonNotRunning(client.slug) from error
+        raise membership_end(client.slug) or DaemonNotRunning(client.slug) from error
     except DaemonError as error:
         raise ApiError(error.status, error.body or {"error": error.code, "message": error.message}) from error
     finally:
@@ -67,13 +84,17 @@ def retry_over_restart(ask: Callable[[], T], deadline: float) -> T:
         try:
             return ask()
         except (DaemonNotRunning, ApiError) as error:
-            passing = isinstance(error, DaemonNotRunning) or error.status in (429, 503)
+            passing = error.may_start if isinstance(error, DaemonNotRunning) else error.status in (429, 503)
             if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)
 
 
 class _Notes(logging.Handler):
+    def __init__(self, follower: Follower) -> None:
+        super().__init__()
+        self._follower = follower
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a log message of the client as a note on stderr."""
-        output.note(record.getMessage())
+        """Give a log message of the client to the follower."""
+        self._follower.take_note(record.getMessage())

@@ -48,8 +48,9 @@ def _ask(client: LocalClient, any_id: str, state: str, left_s: float) -> dict[st
     wait_ms = max(0, min(_WAIT_MS, int(left_s * 1000)))
     try:
         return client.get(f"/v1/outbox/{quote(any_id, safe='')}", wait_for=state, wait_ms=wait_ms)
-    except DaemonNotRunning:
-        # The daemon may be starting.
+    except DaemonNotRunning as error:
+        if not error.may_start:
+            raise
         time.sleep(_POLL_S)
     except ApiError as error:
         if error.status != 404:

@@ -8,6 +8,7 @@ is sent again with it.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -23,7 +24,7 @@ from claudemesh.cli import output
 from claudemesh.cli.follower import RESTART_S
 from claudemesh.cli.line_reader import read_lines
 from claudemesh.client.errors import ApiError, DaemonNotRunning
-from claudemesh.client.local import LocalClient
+from claudemesh.client.local import LocalClient, membership_end, no_answer
 from claudemesh.client.pipeline import Pipeline
 from claudemesh.runtime.exits import USAGE
 from claudemesh.sdk import new_id
@@ -96,7 +97,7 @@ class _Sender:
         try:
             self._open()
         except OSError as error:
-            raise DaemonNotRunning(self._client.slug) from error
+            raise no_answer(self._client.slug, error, os.environ) from error
 
     def add(self, line: _Line) -> None:
         """Put a line into the batch, and send the batch before it becomes too large."""
@@ -177,8 +178,8 @@ class _Sender:
                     self._post(batch)
                 return
             except OSError as error:
-                if time.monotonic() > deadline:
-                    raise DaemonNotRunning(self._client.slug) from error
+                if time.monotonic() > deadline or membership_end(self._client.slug):
+                    raise no_answer(self._client.slug, error, os.environ) from error
             time.sleep(_POLL_S)
 
 

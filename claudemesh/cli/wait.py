@@ -78,8 +78,9 @@ def wait(condition: str, state: str | None, timeout: int, mesh: str | None, as_j
 def _holds(condition: Callable[[], bool]) -> bool:
     try:
         return condition()
-    except DaemonNotRunning:
-        # The daemon may be starting.
+    except DaemonNotRunning as error:
+        if not error.may_start:
+            raise
         return False
 
 

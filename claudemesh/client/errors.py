@@ -50,7 +50,9 @@ class ClientError(Exception):
 
 
 class DaemonNotRunning(ClientError):
-    """No daemon answers on the socket."""
+    """No daemon answers on the socket. It may be starting when `may_start`."""
+
+    may_start = True
 
     def __init__(self, slug: str) -> None:
         super().__init__(
@@ -58,6 +60,16 @@ class DaemonNotRunning(ClientError):
             f"No daemon runs for mesh {slug}.",
             next=f"claudemesh daemon up -d --mesh {slug}",
         )
+
+
+class MembershipEnded(DaemonNotRunning):
+    """No daemon answers on the socket, and none starts: the membership of this host has ended."""
+
+    exit_code = PERMISSION
+    may_start = False
+
+    def __init__(self, code: str, message: str, *, next: str | None) -> None:
+        ClientError.__init__(self, code, message, next=next)
 
 
 class WrongUse(ClientError):

@@ -13,9 +13,18 @@ from typing import Any
 from urllib.parse import urlencode
 
 import claudemesh
-from claudemesh.client.errors import ApiError, ClientError, DaemonNotRunning, Unsupported, WrongHome
+from claudemesh.client.errors import (
+    ApiError,
+    ClientError,
+    DaemonNotRunning,
+    MembershipEnded,
+    Unsupported,
+    WrongHome,
+)
 from claudemesh.client.meshes import check_socket, choose_mesh, socket_path
 from claudemesh.client.unix_http import exchange
+from claudemesh.home.paths import daemon_paths
+from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.peer import connect, distrust_peer
 
 _ANSWER_S = 60.0
@@ -108,8 +117,8 @@ class LocalClient:
 
 
 def no_answer(slug: str, error: Exception, environment: Mapping[str, str]) -> ClientError:
-    """Return the failure to name when a daemon was not reached: none runs, or a sandbox of a client forbids
-    unix sockets."""
+    """Return the failure to name when a daemon was not reached: none runs, the membership of this host has
+    ended, or a sandbox of a client forbids unix sockets."""
     is_sandboxed = any(environment.get(name) for name in _SANDBOXES)
     if isinstance(error, PermissionError) and error.errno == errno.EPERM and is_sandboxed:
         return ClientError(
@@ -118,7 +127,26 @@ def no_answer(slug: str, error: Exception, environment: Mapping[str, str]) -> Cl
             "Use the tools of the mesh (mesh_send, mesh_inbox), which run outside of the sandbox.",
             next="claudemesh integrate --help",
         )
-    return DaemonNotRunning(slug)
+    return membership_end(slug) or DaemonNotRunning(slug)
+
+
+def membership_end(slug: str) -> MembershipEnded | None:
+    """Return the end of this host's membership in a mesh, None while it lasts."""
+    path = daemon_paths(slug).ended
+    if not os.path.exists(path):  # noqa: PTH110 - False for a folder that cannot be read, where Path raises.
+        return None
+    # Imported here: most memberships last.
+    from claudemesh.home.ended import load_ended
+
+    try:
+        ended = load_ended(path)
+    except ExitWith:
+        # The file is damaged, which the start of a daemon reports.
+        return None
+    if ended is None:
+        return None
+    failure = ended.exit(slug)
+    return MembershipEnded(failure.error, failure.message, next=failure.next)
 
 
 def _lacks_route(error: ApiError) -> bool:

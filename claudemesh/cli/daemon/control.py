@@ -6,14 +6,15 @@ another PID namespace, it may belong to another process.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
-from claudemesh.client.errors import ApiError, DaemonNotRunning
-from claudemesh.client.local import LocalClient
+from claudemesh.client.errors import ApiError
+from claudemesh.client.local import LocalClient, no_answer
 from claudemesh.client.process import LocalProcess, find_process, is_elsewhere
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, ExitWith
 from claudemesh.runtime.files import FileLock
@@ -69,7 +70,7 @@ def _process_of(client: LocalClient) -> LocalProcess | None:
     try:
         return find_process(client.path)
     except OSError as error:
-        raise DaemonNotRunning(client.slug) from error
+        raise no_answer(client.slug, error, os.environ) from error
 
 
 def _ask_to_stop(client: LocalClient) -> None:

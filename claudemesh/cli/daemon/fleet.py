@@ -77,8 +77,9 @@ def status_all(as_json: bool) -> int:
     def look(slug: str) -> Mapping[str, Any]:
         try:
             health = LocalClient(slug).get("/v1/health")
-        except DaemonNotRunning:
-            return {"state": "down", "detail": None, "code": UNAVAILABLE}
+        except DaemonNotRunning as error:
+            detail = None if error.may_start else error.message
+            return {"state": "down", "detail": detail, "code": UNAVAILABLE}
         codes = [item["code"] for item in health["degraded"]]
         link = (
             "connected" if health["connected"] else f"not connected ({health['last_error'] or 'connecting'})"

@@ -27,6 +27,9 @@ def daemon(facts: Facts) -> Iterator[Finding]:
         yield ok("daemon", f"{found.process}, up for {found.health['uptime_s']} s")
     elif found.api_error is not None:
         yield failed("daemon", "daemon_failing", found.api_error, "See its log.", _LOGS)
+    elif found.membership_end is not None:
+        end = found.membership_end
+        yield failed("daemon", end.error, "not running", end.detail, f"claudemesh leave --mesh {facts.slug}")
     elif found.is_lock_held:
         yield failed(
             "daemon",

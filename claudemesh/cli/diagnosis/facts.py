@@ -133,7 +133,7 @@ class DaemonFacts:
     """A mesh's daemon. `health` is None when none answers; `api_error` is its answer instead of the health.
 
     `leftovers` are the files that a daemon which was killed has left. `databases` have their verdict, and are
-    only read while no daemon runs.
+    only read while no daemon runs. `membership_end` is set when no daemon will run any more.
     """
 
     is_lock_held: bool
@@ -142,6 +142,7 @@ class DaemonFacts:
     api_error: str | None = None
     process: str = ""
     last_end: LastEnd | None = None
+    membership_end: LastEnd | None = None
     databases: Mapping[Path, str] = field(default_factory=dict)
     dead: tuple[DeadSend, ...] = ()
     members: frozenset[str] = frozenset()

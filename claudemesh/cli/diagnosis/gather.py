@@ -27,7 +27,7 @@ from claudemesh.cli.diagnosis.facts import (
 from claudemesh.cli.diagnosis.faults import fault_of
 from claudemesh.cli.diagnosis.host import host_facts, verdict_of
 from claudemesh.client.broker import BrokerClient
-from claudemesh.client.errors import ClientError, DaemonNotRunning
+from claudemesh.client.errors import ClientError, DaemonNotRunning, MembershipEnded
 from claudemesh.client.local import LocalClient
 from claudemesh.client.own_broker import outward_url
 from claudemesh.daemon.hooks.files import HookNotRunnable, find_hook
@@ -172,6 +172,9 @@ def _daemon(client: LocalClient, paths: DaemonPaths) -> DaemonFacts:
             topics=_topics(client),
             files=_troubled(client),
         )
+    except MembershipEnded as error:
+        end = LastEnd(error.code, error.message, error.exit_code)
+        return DaemonFacts(is_held, membership_end=end)
     except DaemonNotRunning:
         pass
     except ClientError as error:

@@ -87,8 +87,8 @@ def _status_line(mesh: str | None, given: Mapping[str, Any]) -> str:
         session = owner(client.items("/v1/sessions"), given, own_ancestors(), parent_of)
         # A list of the messages of a session would give it those for the host.
         waits = _waiting(client, session)
-    except DaemonNotRunning:
-        return "mesh: the daemon is down"
+    except DaemonNotRunning as error:
+        return f"mesh: {'the daemon is down' if error.may_start else 'the membership of this host has ended'}"
     name = health["name"] if session is None else f"{health['name']}/{session['name']}"
     link = "" if health["connected"] else ", offline"
     number, more = min(waits["count"], _MOST_COUNTED), waits["more"] or waits["count"] > _MOST_COUNTED

@@ -10,17 +10,11 @@ import pytest
 
 from tests.support.audit import wait_received
 from tests.support.cli import begin, homes, run
+from tests.support.living import is_connected
 from tests.support.processes import Mesh, mesh, until
 from tests.support.waiting import WAIT_S
 
 OK = 0
-
-
-def is_connected(pid: int) -> bool:
-    """Whether a process has a connected unix socket."""
-    lines = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
-    connected = {f"socket:[{words[6]}]" for words in lines if words[5] == "03"}
-    return any(os.readlink(descriptor) in connected for descriptor in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @pytest.mark.parametrize(
