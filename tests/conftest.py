@@ -7,6 +7,7 @@ import inspect
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator
@@ -67,6 +68,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(bounded())
     return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_left() -> Generator[None]:
+    """The tests of a module end the processes of claudemesh that they have started."""
+    yield
+    processes = sys.modules.get("tests.support.processes")
+    left = processes.end_started() if processes is not None else []
+    assert not left, f"processes that still ran: {left}"
 
 
 @pytest.fixture

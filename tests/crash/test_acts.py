@@ -159,6 +159,7 @@ def replace(made: Mesh, alice: Daemon) -> None:
                 lambda one=daemon: one.send("dave", "to the heir")[0] in (200, 202),
                 "the name leads to the heir",
             )
+    made.daemons["heir"] = heir
     heir.start()
     heir.ready()
     until(lambda: len(heir.inbox()) == 3, "messages of alice, bob and caroline")

@@ -53,6 +53,19 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+# The processes that were started since the last look.
+_STARTED: set[Process] = set()
+
+
+def end_started() -> list[str]:
+    """Kill the processes of claudemesh that still run, and return their logs."""
+    left = [process for process in _STARTED if process.running]
+    _STARTED.clear()
+    for process in left:
+        process.kill()
+    return [str(process.log) for process in left]
+
+
 class Process:
     """One claudemesh process, with or without armed failpoints."""
 
@@ -73,6 +86,7 @@ class Process:
 
     def start(self, failpoints: str = "") -> None:
         """Start the process; it is not ready yet."""
+        _STARTED.add(self)
         self.failpoints = failpoints
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("CLAUDEMESH_")},
