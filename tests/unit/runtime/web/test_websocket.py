@@ -1,16 +1,20 @@
-"""WebSockets of the server: an accepted one keeps no head of its request (docs/performance.md)."""
+"""WebSockets of the server: an accepted one holds little while it is idle (docs/performance.md)."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import socket
+from collections import deque
 from typing import Any
 
+import pytest
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from claudemesh.runtime.web.asgi import Receive, Scope, Send
 from claudemesh.runtime.web.server import HttpServer
-from claudemesh.runtime.web.websocket import LeanWebSocket
+from claudemesh.runtime.web.websocket import LeanWebSocket, Messages
 
 
 async def test_an_accepted_websocket_keeps_no_headers_and_carries_frames() -> None:
@@ -36,8 +40,38 @@ async def test_an_accepted_websocket_keeps_no_headers_and_carries_frames() -> No
             url, subprotocols=[Subprotocol("echo")], additional_headers={"X-Known": "before"}
         ) as link:
             assert link.subprotocol == "echo"
-            await link.send("hello")
-            assert await link.recv() == "hello"
+            # The app reads them one by one, and waits for the last one.
+            for text in ("hello", "again", "last"):
+                await link.send(text)
+            for text in ("hello", "again", "last"):
+                assert await link.recv() == text
+            await link.send("later")
+            assert await link.recv() == "later"
     finally:
         await server.stop()
     assert seen == [b"before", [], [], []]
+
+
+async def test_messages_are_received_in_order_and_hold_no_queue_when_none_waits() -> None:
+    """A reader that came first gets the next message; the end of a connection is one of them."""
+    messages = Messages()
+    assert messages.empty()
+    reading = asyncio.ensure_future(messages.get())
+    await asyncio.sleep(0)
+    for message in ("first", "second", "end"):
+        messages.put_nowait(message)
+    assert [await reading, await messages.get(), messages.empty(), await messages.get()] == [
+        "first",
+        "second",
+        False,
+        "end",
+    ]
+    assert messages.empty()
+    reading = asyncio.ensure_future(messages.get())
+    await asyncio.sleep(0)
+    assert not [held for held in gc.get_referents(messages) if isinstance(held, deque)]
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    messages.put_nowait("after a reader that was cancelled")
+    assert await messages.get() == "after a reader that was cancelled"
