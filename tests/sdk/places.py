@@ -106,6 +106,24 @@ def odd(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> D
     return _served(command, daemon, folder, stack, answer, **proxies)
 
 
+def endless(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
+    """A program that lists the inbox page after page, without an end and without a reply."""
+    sent = {"client_message_id": folder.name, "status": "done", "broker_message_id": "1"}
+    answers = {
+        "version": {**_OLDER["/v1/version"], "ipc_features": [*_ODD_ROUTES, "GET /v1/inbox"]},
+        "inbox": {"items": [], "next": "1"},
+        "send": sent,
+    }
+    row = {**sent, "state": "accepted", "detail": "", "destination_kind": "dm", "destination_ref": "x"}
+    return _served(
+        command,
+        daemon,
+        folder,
+        stack,
+        lambda path: [_whole(answers.get(path.removeprefix("/v1/"), row))],
+    )
+
+
 def _served(
     command: list[str],
     daemon: Daemon,
@@ -163,6 +181,7 @@ PLACES: Mapping[str, Callable[[list[str], Daemon, Path, ExitStack], Driver]] = {
     "foreign": foreign,
     "older": older,
     "odd": odd,
+    "endless": endless,
 }
 
 

@@ -626,18 +626,18 @@ func (c *Client) Request(ctx context.Context, to, text string, timeout time.Dura
 		if err != nil {
 			return Message{}, err
 		}
+		waiting, stop := context.WithDeadline(ctx, until)
+		defer stop()
 		if repeated {
 			// The reply to an earlier call may have come before this one.
-			found, err := c.storedReply(ctx, question, row)
-			if err != nil {
+			found, err := c.storedReply(waiting, question, row)
+			if err != nil && waiting.Err() == nil {
 				return Message{}, err
 			}
 			if found != nil {
 				return *found, nil
 			}
 		}
-		waiting, stop := context.WithDeadline(ctx, until)
-		defer stop()
 		messages := c.Messages(waiting, MessagesOptions{Since: &since})
 		defer messages.Close()
 		for messages.Next() {
@@ -686,7 +686,7 @@ func (c *Client) storedReply(ctx context.Context, question string, row Progress)
 			Items []Message
 			Next  *string
 		}
-		if err := c.call(ctx, "GET", "/v1/inbox?"+query.Encode(), nil, &page); err != nil {
+		if err := c.ask(ctx, "GET", "/v1/inbox?"+query.Encode(), nil, &page, true); err != nil {
 			return nil, err
 		}
 		for _, found := range page.Items {

@@ -248,11 +248,9 @@ export class Daemon {
             const sender = row.destinationKind === "dm" ? row.destinationRef : undefined;
             if (isRepeated) {
                 // The reply to an earlier call may have come before this one.
-                const newestFirst = { order: "desc", from: sender };
-                for await (const item of this.#items("/v1/inbox", newestFirst, { signal: given.signal })) {
-                    if (item["reply_to_id"] === question)
-                        return camel(item);
-                }
+                const found = await this.#storedReply(question, sender, until, given.signal);
+                if (found)
+                    return found;
             }
             const left = Math.max(1, until - performance.now());
             for await (const found of this.messages({ since, timeoutMs: left, signal: given.signal })) {
@@ -266,6 +264,20 @@ export class Daemon {
         const late = new NoReply("no_reply", `No reply from ${to} has come within ${timeoutMs / 1000} s.`);
         late.clientMessageId = clientMessageId;
         throw late;
+    }
+    /** The newest reply to a message that the inbox has; undefined without one, and when the time is up. */
+    async #storedReply(question, from, until, signal) {
+        try {
+            for await (const item of this.#items("/v1/inbox", { order: "desc", from }, { signal, isStep: true, until })) {
+                if (item["reply_to_id"] === question)
+                    return camel(item);
+            }
+        }
+        catch (error) {
+            if (error !== CLOSED && error !== LATE)
+                throw error;
+        }
+        return undefined;
     }
     /** A send; undefined without a row, as of a long text whose file the broker does not have yet. */
     async #row(clientMessageId, { signal }) {
