@@ -65,6 +65,8 @@ _LONG_CHARACTERS = 80_000
 _LONGEST_HEAD = 64 << 10
 # Connections that are kept for the next requests: a burst of sends opens its connections once.
 _KEPT = 64
+# A connection that is idle for this time is closed by the next request.
+_IDLE_S = 10.0
 # The longest wait for the broker's answer in one request.
 _LONGEST_WAIT_MS = 30_000
 # Until a send that the broker has not accepted is looked at again.
@@ -848,6 +850,7 @@ class _Link:
         self.socket, self.bearer = connected, bearer
         # Whether it was kept from an earlier request, and whether it can be kept for a later one.
         self.was_kept = self.may_stay = False
+        self.idle_since = 0.0
 
     def stop(self) -> None:
         """Wake up a call that waits, whose answer is then the end of the connection. From any thread."""
@@ -864,21 +867,26 @@ class _Pool:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[tuple[object, _Link]] = []
+        self.idle_s = _IDLE_S
 
     def take(self, owner: object) -> _Link | None:
+        """Return the connection that was used last, so that those of a burst become idle."""
         with self._lock:
-            for index, (kept_for, link) in enumerate(self._kept):
-                if kept_for == owner:
-                    del self._kept[index]
-                    return link
+            for index in reversed(range(len(self._kept))):
+                if self._kept[index][0] == owner:
+                    return self._kept.pop(index)[1]
         return None
 
     def keep(self, owner: object, link: _Link) -> None:
+        """Keep a connection, and close those that were idle for too long or are too many."""
+        link.idle_since = time.monotonic()
+        gone = []
         with self._lock:
             self._kept.append((owner, link))
-            gone = self._kept.pop(0)[1] if len(self._kept) > _KEPT else None
-        if gone is not None:
-            gone.close()
+            while len(self._kept) > _KEPT or self._kept[0][1].idle_since < link.idle_since - self.idle_s:
+                gone.append(self._kept.pop(0)[1])
+        for each in gone:
+            each.close()
 
     def clear(self) -> None:
         with self._lock:

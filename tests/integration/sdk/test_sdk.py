@@ -275,3 +275,22 @@ def test_close_in_a_forked_process_ends_no_call_of_its_parent() -> None:
         [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "b'x'\n"), done.stderr
+
+
+@pytest.mark.usefixtures("alice")
+def test_the_connections_of_a_burst_are_given_back() -> None:
+    """The next request closes those that were idle for too long; one is enough for requests in turn."""
+
+    def opened() -> int:
+        return sum(path.resolve().name.startswith("socket:") for path in Path("/proc/self/fd").iterdir())
+
+    async def burst() -> None:
+        async with AsyncDaemon() as daemon:
+            await daemon.health()
+            before = opened()
+            await asyncio.gather(*(daemon.health() for _ in range(20)))
+            daemon._pool.idle_s = 0.0
+            await daemon.health()
+            assert opened() == before
+
+    asyncio.run(burst())
