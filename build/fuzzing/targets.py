@@ -166,7 +166,7 @@ def content(data: bytes) -> None:
         demand(_LONG.search(data) is not None, "a meta that was opened cannot be sealed again")
         return
     raw = encode_content(found.message, meta, context)
-    demand(decode_content(raw) == replace(found, context=context), "a content does not survive the seal")
+    demand(decode_content(raw) == found._replace(context=context), "a content does not survive the seal")
 
 
 def body(data: bytes) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from nacl.bindings import crypto_box_beforenm, crypto_box_easy_afternm, crypto_box_open_easy_afternm
@@ -62,8 +61,7 @@ def open_box(sealed: bytes, nonce: bytes, shared: bytes) -> bytes:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class SealedContext:
+class SealedContext(NamedTuple):
     """The envelope that a body belongs to. It is sealed with the body and compared on opening.
 
     `sender` is the ed25519 key of the sender. `ref` is the key of the recipient, or the name of a topic or
@@ -77,8 +75,7 @@ class SealedContext:
     kind: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SessionNames:
+class SessionNames(NamedTuple):
     """The session that sends a message, and the one that it is for. None: no session is named.
 
     `hops` is the number of automatic answers that led to the message, `traceparent` its position in a trace.
@@ -95,8 +92,7 @@ NO_SESSIONS: Final = SessionNames()
 MAX_HOPS: Final = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Receipting:
+class Receipting(NamedTuple):
     """The receipt that a message asks for, or the receipts that it consists of."""
 
     wish: ReceiptState | None = None
@@ -106,8 +102,7 @@ class Receipting:
 NO_RECEIPTS: Final = Receipting()
 
 
-@dataclass(frozen=True, slots=True)
-class SealedContent:
+class SealedContent(NamedTuple):
     """The content of a body. `context` is None for bodies of versions that sealed none."""
 
     message: str
@@ -119,6 +114,8 @@ class SealedContent:
 
 
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
+# The end of a content that is a message alone.
+_NO_META: Final = b',"meta":null}'
 
 
 def encode_content(
@@ -159,6 +156,27 @@ def encode_content(
         raise ProtocolError(
             "invalid_content", "The message has no JSON form. Send text without lone surrogates."
         ) from error
+
+
+def plain_message(raw: bytes, context: SealedContext) -> str | None:
+    """Return the message of a content that has this context and nothing else, as `encode_content` writes it.
+
+    None for any other bytes, also for those that `decode_content` refuses: only the message is parsed.
+    """
+    name = context.client_message_id
+    if '"' in name or "\\" in name:
+        return None
+    head = (
+        f'{{"mesh_id":"{context.mesh_id}","from":"{context.sender}","to":"{context.ref}",'
+        f'"client_message_id":"{name}","kind":"{context.kind}","message":'
+    ).encode()
+    if not (raw.startswith(head) and raw.endswith(_NO_META)):
+        return None
+    try:
+        message: object = orjson.loads(raw[len(head) : -len(_NO_META)])
+    except orjson.JSONDecodeError:
+        return None
+    return message if isinstance(message, str) else None
 
 
 def decode_content(raw: bytes) -> SealedContent:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from claudemesh.broker.store.postgres import PostgresStore
@@ -353,7 +353,7 @@ async def test_the_daemon_finds_what_it_received_in_0_1_0(tmp_path: Path) -> Non
         for row in received:
             found = await store.get(row.broker_message_id)
             assert found is not None and found["id"] == row.id
-        again = [replace(row, id=f"again-{number}") for number, row in enumerate(received)]
+        again = [msgspec.structs.replace(row, id=f"again-{number}") for number, row in enumerate(received)]
         assert list(await store.insert(again)) == [None] * len(received)
         assert len(await store.replay(0, 100)) + 1 == len(received)
     finally:

@@ -89,7 +89,7 @@ def shown_attachments(text: str | None) -> dict[str, Any]:
 
 def announces_files(text: str | None) -> bool:
     """Whether the column has a file that is not the text of the message."""
-    return bool(shown_attachments(text)["attachments"])
+    return text is not None and bool(shown_attachments(text)["attachments"])
 
 
 def add_files(raw: sqlite3.Connection, inbox_id: str, text: str | None) -> None:

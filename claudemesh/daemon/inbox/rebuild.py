@@ -12,8 +12,9 @@ the broker still delivers takes the place of its row, as a new one; so does one 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from claudemesh.daemon.inbox.history import History, HistoryWish, OwnMessage
 from claudemesh.daemon.inbox.store import InboxRow
@@ -93,4 +94,4 @@ class InboxRebuild:
 
 
 def _recovered(message: OwnMessage) -> InboxRow:
-    return replace(message.row, recovered=True, receipting=NO_RECEIPTS)
+    return msgspec.structs.replace(message.row, recovered=True, receipting=NO_RECEIPTS)

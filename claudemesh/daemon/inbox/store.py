@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 
 from claudemesh.daemon.inbox.attached import ReceivedFiles, add_files, shown_attachments
@@ -50,8 +50,7 @@ MOST_UNREAD = 10_000
 _MARKS = {"notified": "mark_notified", "shown": "mark_shown", "acked": "mark_acked"}
 
 
-@dataclass(frozen=True, slots=True)
-class InboxRow:
+class InboxRow(msgspec.Struct, frozen=True, gc=False):
     """A verified message. `body` is None while the key is missing; `sealed` is the envelope then.
 
     `unreadable` is the reason for which a body does not open under the right key.
@@ -369,13 +368,13 @@ def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int, seq: int | No
         row.request_fingerprint,
         seq,
     )
-    inserted = raw.execute(_Q["insert"], values).fetchone()
-    if inserted is None:
+    # Both numbers are of this statement. A row that the statement returned would cost a tenth of it.
+    inserted = raw.execute(_Q["insert"], values)
+    if inserted.rowcount == 0:
         return None
     if row.sealed is not None:
         raw.execute(_Q["insert_sealed"], (row.id, row.sealed))
     add_files(raw, row.id, row.attachments)
     if row.hooks:
         add_message_jobs(raw, row.id, row.hooks)
-    given: int = inserted[0]
-    return given
+    return inserted.lastrowid

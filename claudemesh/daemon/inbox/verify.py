@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -23,7 +23,14 @@ from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.frames import Deliver
-from claudemesh.protocol.sealing import NO_RECEIPTS, Receipting, SealedContext, decode_content, open_box
+from claudemesh.protocol.sealing import (
+    NO_RECEIPTS,
+    Receipting,
+    SealedContext,
+    decode_content,
+    open_box,
+    plain_message,
+)
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.protocol.topic_keys import TopicKey, open_secret
 from claudemesh.protocol.traceparent import with_traceparent
@@ -36,8 +43,7 @@ log = get_logger("inbox")
 _WRONG_KEY = "wrong_topic_key"
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     """The content of an opened body; meta and attachments as JSON, None without. `NO_TEXT` is sealed."""
 
     body: str | None = None
@@ -205,7 +211,7 @@ class Verifier:
         return self._hooks(kind, topic, mentioned=mentioned, has_files=has_files)
 
     def _mentions_us(self, envelope: Envelope) -> bool:
-        return any(map(self._keyring.is_own, envelope.mentions))
+        return bool(envelope.mentions) and any(map(self._keyring.is_own, envelope.mentions))
 
     def _forged(self, envelope: Envelope, signer: str | None, recipient: Peer | None) -> str | None:
         if len(envelope.body) > self._limit:
@@ -237,23 +243,31 @@ class Verifier:
             content = envelope.body
         else:
             content = self._unlocked(envelope)
+        if signer is not None:
+            # Most bodies are a message alone. For any other the whole content is read.
+            ref, client_message_id = envelope.destination_ref, envelope.client_message_id
+            expected = SealedContext(self._mesh_id, signer, ref, client_message_id, envelope.destination_kind)
+            message = plain_message(content, expected)
+            if message is not None:
+                return Text(message)
         context, text = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
         if text.receipting.receipts and envelope.destination_kind != "dm":
             raise ProtocolError("wrong_receipts", "Receipts go to the sender of a message, and to no topic.")
         # A session is of one member: a topic has none.
-        return text if envelope.destination_kind == "dm" else replace(text, to_session=None)
+        return text if envelope.destination_kind == "dm" else text._replace(to_session=None)
 
     def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
         """Return the key of the sender that signed the envelope: its present one, or one of its chain.
 
         The key id only decides which key is tried first.
         """
-        part = envelope.signed_part()
-        keys = (sender.pubkey, *reversed(sender.earlier_keys))
-        if envelope.seal.sender_key_id != sender.key_id:
-            keys = (*keys[1:], keys[0])
-        for key in keys:
+        part, present = envelope.signed_part(), sender.pubkey
+        is_present = envelope.seal.sender_key_id == sender.key_id
+        if is_present and verify_envelope(present, self._mesh_id, part, envelope.signature):
+            return present
+        others = sender.earlier_keys[::-1]
+        for key in others if is_present else (*others, present):
             if verify_envelope(key, self._mesh_id, part, envelope.signature):
                 return key
         return None

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
+import msgspec
+
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.sealed import OpenedBody, Sealed
 from claudemesh.daemon.inbox.store import InboxRow
@@ -80,7 +82,7 @@ class LoopGuard:
 
     def _marked(self, row: InboxRow) -> InboxRow:
         pair = (row.to_session or "", row.sender_member_id, row.from_session or "")
-        return replace(row, in_loop=self._take(pair, row.client_message_id))
+        return msgspec.structs.replace(row, in_loop=self._take(pair, row.client_message_id))
 
     def _take(self, pair: Pair, message: str) -> bool:
         now = self._now()

@@ -6,8 +6,7 @@ INSERT INTO inbox (seq, id, client_message_id, sender_member_id, broker_message_
 SELECT ?27, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
        ?22 IS NOT NULL, ?23, iif(?23, ?14, NULL), iif(?23, ?14, NULL), ?24, ?25, ?26
 WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
-ON CONFLICT (sender_member_id, client_message_id) DO NOTHING
-RETURNING seq;
+ON CONFLICT (sender_member_id, client_message_id) DO NOTHING;
 
 -- local_of: the id and the fingerprint of a message that this host has sent to itself.
 SELECT broker_message_id, request_fingerprint FROM inbox WHERE sender_member_id = ? AND client_message_id = ?;

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.access import AccessRules
 from claudemesh.daemon.api.app import OPTIONS
@@ -144,7 +146,7 @@ class Served:
 
     async def receive(self, *bodies: str, **changes: Any) -> list[InboxRow]:
         """Store messages as received, and publish them, as the receiver does."""
-        rows = [replace(inbox_row(body), **changes) for body in bodies]
+        rows = [msgspec.structs.replace(inbox_row(body), **changes) for body in bodies]
         seqs = await self.inbox.insert(rows)
         self.bus.publish(
             BusEvent("message", item(row, seq), str(seq))

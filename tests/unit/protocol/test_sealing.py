@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,46 @@ from claudemesh.protocol.sealing import (
     decode_content,
     encode_content,
     open_box,
+    plain_message,
     seal_box,
 )
 from tests.support.envelopes import ALICE, BOB, MESH_ID, NONCE
+from tests.support.frames import CLIENT_MESSAGE_ID
 
 SHARED = BoxKeys(ALICE.x25519_privkey).shared(BOB.x25519_pubkey)
 
 
 CONTEXT = SealedContext(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
+
+
+@given(st.text())
+def test_a_message_alone_is_read_without_the_rest(message: str) -> None:
+    """Also one that holds quotes and escapes, for the context that it was sealed with and no other."""
+    content = encode_content(message, b"", CONTEXT)
+    assert plain_message(content, CONTEXT) == message == decode_content(content).message
+    assert plain_message(content, CONTEXT._replace(kind="topic")) is None
+    assert plain_message(encode_content(message, b'{"a":1}', CONTEXT), CONTEXT) is None
+
+
+@given(st.data())
+def test_a_changed_content_is_read_as_json_reads_it_or_left(data: st.DataObject) -> None:
+    """Any byte replaced, added or taken away, and any part written twice."""
+    message, name = data.draw(st.text(max_size=20)), data.draw(CLIENT_MESSAGE_ID)
+    context = CONTEXT._replace(client_message_id=name)
+    raw = encode_content(message, b"", context)
+    at = data.draw(st.integers(0, len(raw) - 1))
+    piece = data.draw(st.sampled_from([b"", b" ", b'"', b"\\", b"{", b'"meta":null', b"\xff", raw[:at]]))
+    changed = raw[:at] + piece + raw[at + data.draw(st.integers(0, 3)) :]
+    found = plain_message(changed, context)
+    assert found is None or decode_content(changed) == SealedContent(found, None, context)
+
+
+def test_an_id_that_json_escapes_forges_no_context() -> None:
+    """Without escapes its text would end the id and begin another field."""
+    name = 'a","kind":"dm","message":"x'
+    raw = encode_content("hello", b"", CONTEXT._replace(client_message_id=name))
+    forged = raw.replace(b'\\"', b'"')
+    assert plain_message(forged, CONTEXT._replace(client_message_id=name)) is None
 
 
 def test_both_ends_share_one_key() -> None:
@@ -123,7 +154,7 @@ def test_versions_without_a_context_read_the_content() -> None:
         "kind": "dm",
     }
     del value["kind"]
-    assert decode_content(orjson.dumps(value)).context == replace(CONTEXT, kind=None)
+    assert decode_content(orjson.dumps(value)).context == CONTEXT._replace(kind=None)
 
 
 @pytest.mark.parametrize("name", ["mesh_id", "from", "to", "client_message_id"])

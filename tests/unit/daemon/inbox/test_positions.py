@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
 from claudemesh.runtime.sidefiles import WriteFile, write_never
@@ -84,7 +85,7 @@ async def test_an_older_copy_of_the_database_alone_goes_on_behind_what_was_given
 
 def recovered(*numbers: int) -> list[InboxRow]:
     """Messages that are read back from the history."""
-    return [replace(row(number), recovered=True) for number in numbers]
+    return [msgspec.structs.replace(row(number), recovered=True) for number in numbers]
 
 
 async def test_a_reader_is_not_given_messages_that_were_read_back_from_the_history(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,7 +104,7 @@ def test_a_repeated_delivery_is_no_further_turn(tmp_path: Path) -> None:
     guard = LoopGuard(ManualClock().monotonic, directory_of(tmp_path, ALICE, BOB))
     row = received(BOB, 1)
     assert not any(one.in_loop for one in guard.received([row] * 20))
-    again = replace(row, client_message_id=new_ulid())
+    again = msgspec.structs.replace(row, client_message_id=new_ulid())
     assert not guard.received([again])[0].in_loop
 
 

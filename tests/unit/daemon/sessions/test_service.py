@@ -6,10 +6,10 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from claudemesh.daemon.inbox.selection import HostMessages, Selection
@@ -47,7 +47,9 @@ class Host:
         return row.id
 
     async def receive_many(self, count: int, to_session: str | None = None, meta: str | None = None) -> None:
-        await self.inbox.insert([replace(self._row("x", to_session), meta=meta) for _ in range(count)])
+        await self.inbox.insert(
+            [msgspec.structs.replace(self._row("x", to_session), meta=meta) for _ in range(count)]
+        )
 
     def _row(self, body: str, to_session: str | None) -> InboxRow:
         return InboxRow(
