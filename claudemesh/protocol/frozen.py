@@ -39,12 +39,21 @@ def parse_frozen(raw: bytes) -> Envelope | None:
         text = raw.decode("ascii")
     except UnicodeDecodeError:
         return None
-    head = _HEAD.match(text)
+    found = match_frozen(text, 0)
+    return None if found is None or found[1] != len(text) else found[0]
+
+
+def match_frozen(text: str, at: int) -> tuple[Envelope, int] | None:
+    """Return the frozen envelope that begins at a place of an ASCII text, and the place behind it.
+
+    None where `parse_frozen` returns None.
+    """
+    head = _HEAD.match(text, at)
     if head is None:
         return None
     begin = head.end()
     end = text.find('"', begin)
-    tail = _TAIL.fullmatch(text, end) if end - begin >= _LEAST_BODY else None
+    tail = _TAIL.match(text, end) if end - begin >= _LEAST_BODY else None
     if tail is None:
         return None
     client_message_id, key, kind, name, reply_to_id, priority = head.groups()
@@ -58,7 +67,7 @@ def parse_frozen(raw: bytes) -> Envelope | None:
     if body is None or signed is None or len(body) > MAX_BODY_BYTES:
         return None
     epoch = None if key_epoch is None else int(key_epoch)
-    return Envelope(
+    envelope = Envelope(
         client_message_id,
         cast("DestinationKind", "dm" if key is not None else kind),
         name if key is None else key,
@@ -70,3 +79,4 @@ def parse_frozen(raw: bytes) -> Envelope | None:
         bytes.fromhex(fingerprint),
         signed,
     )
+    return envelope, tail.end()

@@ -11,6 +11,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.daemon.inbox.verify import Invalid, Verifier, refusal_of
+from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.history_replies import HistoryPage, history_page
 from claudemesh.protocol.replies import BadReply
@@ -147,7 +148,11 @@ class History:
 
     def _recipient(self, one: Deliver) -> Peer | None:
         """Return the member that an own dm went to, None for itself and for other messages."""
-        ref = one.envelope.get("destination_ref")
+        envelope = one.envelope
+        if isinstance(envelope, Envelope):
+            ref: object = envelope.destination_ref
+        else:
+            ref = envelope.get("destination_ref")
         peer = self._directory.by_key(ref) if isinstance(ref, str) else None
         return None if peer is None or peer.member_id == self._own_id else peer
 

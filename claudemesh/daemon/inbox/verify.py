@@ -22,6 +22,7 @@ from claudemesh.home.keyring import Keyring
 from claudemesh.protocol.canonical import canonical_meta
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.fields import Json
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.sealing import (
     NO_RECEIPTS,
@@ -139,7 +140,7 @@ class Verifier:
         `recipient` is the other member of a dm that this member has sent, in the broker's history.
         """
         try:
-            envelope = Envelope.parse(delivery.envelope)
+            envelope = _parsed(delivery.envelope)
         except ProtocolError as error:
             return Invalid(error.code)
         signer = self._signer(envelope, sender)
@@ -154,7 +155,8 @@ class Verifier:
                 return Invalid(error.code)
             # The signature is valid, so the message is genuine: keep it until its key is on this host, or set
             # it aside.
-            text, sealed = NO_TEXT, orjson.dumps(delivery.envelope)
+            came = delivery.envelope
+            text, sealed = NO_TEXT, came.encode() if isinstance(came, Envelope) else orjson.dumps(came)
             unreadable = _WRONG_KEY if error.code == _WRONG_KEY else None
         is_receipt = bool(text.receipting.receipts)
         return InboxRow(
@@ -328,6 +330,10 @@ class Verifier:
         )
         if context != expected or context.sender not in (sender.pubkey, *sender.earlier_keys):
             raise ProtocolError("wrong_context", "What was sealed belongs to another envelope.")
+
+
+def _parsed(envelope: Json | Envelope) -> Envelope:
+    return envelope if isinstance(envelope, Envelope) else Envelope.parse(envelope)
 
 
 def _read(content: bytes) -> tuple[SealedContext | None, Text]:

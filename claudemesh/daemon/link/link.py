@@ -43,6 +43,7 @@ from claudemesh.protocol.frames import (
     announced,
     batches_of,
     decode_frame,
+    deliveries_of,
     encode_frame,
     encode_send,
     encode_sends,
@@ -325,9 +326,11 @@ class Link:
             if count % _AT_ONCE == 0:
                 # The library hands out frames that wait without a pause.
                 await slices.rest()
-            weight = aside.weight_of(text)
+            frame: Frame | None = deliveries_of(text) if isinstance(text, str) else None
+            weight = 0 if frame is not None else aside.weight_of(text)
             try:
-                frame = await aside.run(weight, decode_frame, text)
+                if frame is None:
+                    frame = await aside.run(weight, decode_frame, text)
             except InvalidField as error:
                 self._skip(error, *await aside.run(weight, announced, text))
                 continue

@@ -17,6 +17,7 @@ from claudemesh.protocol.frames.decode import (
     announced,
     decode_frame,
 )
+from claudemesh.protocol.frames.deliveries import deliveries_of
 from claudemesh.protocol.frames.encode import (
     deliver_tail,
     encode_deliver,
@@ -78,6 +79,7 @@ __all__ = [
     "batches_of",
     "decode_frame",
     "deliver_tail",
+    "deliveries_of",
     "encode_deliver",
     "encode_delivers",
     "encode_event",

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import orjson
 
 from claudemesh.protocol.base64 import to_base64
+from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.fields import FrameId, Json
 from claudemesh.protocol.wire import Side
@@ -136,7 +137,10 @@ class DeliverySender:
 
 @dataclass(frozen=True, slots=True)
 class Deliver(_Fields):
-    """A message for this member, which acknowledges it. `accepted_at` is Unix milliseconds."""
+    """A message for this member, which acknowledges it. `accepted_at` is Unix milliseconds.
+
+    The fields of an envelope that is not parsed yet are not checked.
+    """
 
     TYPE: ClassVar[str] = "deliver"
     delivery_id: int
@@ -144,10 +148,10 @@ class Deliver(_Fields):
     history_id: int
     sender: DeliverySender
     accepted_at: int
-    envelope: Json
+    envelope: Json | Envelope
 
     def to_dict(self) -> Json:
-        sender = self.sender
+        sender, envelope = self.sender, self.envelope
         return {
             "type": self.TYPE,
             "delivery_id": self.delivery_id,
@@ -155,7 +159,7 @@ class Deliver(_Fields):
             "history_id": self.history_id,
             "sender": {"member_id": sender.member_id, "name": sender.name, "pubkey": sender.pubkey},
             "accepted_at": self.accepted_at,
-            "envelope": self.envelope,
+            "envelope": envelope.to_dict() if isinstance(envelope, Envelope) else envelope,
         }
 
 
