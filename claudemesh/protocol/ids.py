@@ -26,6 +26,8 @@ _SHIFTS: Final = tuple(range(120, -1, -10))
 _TO_DIGITS: Final = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _RANDOM_BITS: Final = 80
 _RANDOM_BYTES: Final = 10
+_TIME_CHARACTERS: Final = 10
+_HALF: Final = (1 << 40) - 1
 _DRAWN_IDS: Final = 64
 _RANDOM_LIMIT: Final = 1 << _RANDOM_BITS
 _TIME_LIMIT_MS: Final = 1 << 48
@@ -42,7 +44,7 @@ class UlidFactory:
     Random bytes are drawn for many ids at once: each draw is a system call that lets go of the interpreter.
     """
 
-    __slots__ = ("_at", "_drawn", "_entropy", "_last", "_now_ms")
+    __slots__ = ("_at", "_drawn", "_entropy", "_last", "_now_ms", "_time", "_time_text")
 
     def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
         self._now_ms = now_ms
@@ -50,6 +52,9 @@ class UlidFactory:
         self._last = -1
         self._drawn = b""
         self._at = 0
+        # The time of the last id, and its ten characters: many ids have the same.
+        self._time = -1
+        self._time_text = ""
 
     def new(self) -> str:
         """Return a ULID greater than all before. `OverflowError` after the year 10889."""
@@ -61,7 +66,10 @@ class UlidFactory:
         if value >= _TIME_LIMIT_MS << _RANDOM_BITS:
             raise OverflowError("The time of a ULID has 48 bits.")
         self._last = value
-        return _ulid_text(value)
+        time = value >> _RANDOM_BITS
+        if time != self._time:
+            self._time, self._time_text = time, first_ulid(time)[:_TIME_CHARACTERS]
+        return self._time_text + _random_text(value)
 
     def _random(self) -> int:
         at, self._at = self._at, self._at + _RANDOM_BYTES
@@ -72,6 +80,16 @@ class UlidFactory:
 
 def _ulid_text(value: int) -> str:
     return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
+
+
+def _random_text(value: int) -> str:
+    """Return the characters of a ULID behind those of its time, in half of the time of `_ulid_text`."""
+    # Integers of 40 bits are shifted faster than those of 128.
+    high, low, pairs = value >> 40 & _HALF, value & _HALF, _PAIRS
+    return (
+        f"{pairs[high >> 30]}{pairs[high >> 20 & 1023]}{pairs[high >> 10 & 1023]}{pairs[high & 1023]}"
+        f"{pairs[low >> 30]}{pairs[low >> 20 & 1023]}{pairs[low >> 10 & 1023]}{pairs[low & 1023]}"
+    )
 
 
 def _ulid_int(text: str) -> int:
