@@ -6,6 +6,7 @@ descends from the daemon's fork server for hooks.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final, Protocol
 
 from claudemesh.daemon.outbox.request import SendRequest
@@ -50,7 +51,7 @@ class HookAuth:
         self._routes = routes
         self._hooks = hooks
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or answer the refusal."""
         token = _token(scope)
         refusal = None
@@ -65,10 +66,9 @@ class HookAuth:
         elif self._is_hook(scope):
             refusal = _no_token()
         if refusal is None:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         log.warning("security_event", reason=refusal.code, method=scope["method"], path=scope["path"][:200])
-        await respond(send, refused(refusal))
+        return respond(send, refused(refusal))
 
     def _is_hook(self, scope: Scope) -> bool:
         client = scope.get("client")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -57,9 +57,9 @@ class SendRoute:
         self._parse = parse
         self._options = options
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one HTTP request."""
-        await serve(self._reply(scope, receive), send, self._options)
+        return serve(self._reply(scope, receive), send, self._options)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         if scope["method"] != "POST":

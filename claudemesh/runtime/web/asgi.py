@@ -22,6 +22,14 @@ def transport_of(send: Send) -> asyncio.Transport | None:
     return transport
 
 
+def is_whole(receive: Receive) -> bool:
+    """Whether the whole body of a request is here already, so that the first `receive` does not wait for it.
+
+    False when `receive` is not uvicorn's.
+    """
+    return getattr(getattr(receive, "__self__", None), "more_body", True) is False
+
+
 def hang_up(send: Send) -> None:
     """Abort the connection and discard unsent bytes. Does nothing when the transport is unknown.
 

@@ -10,7 +10,7 @@ import msgspec
 
 from claudemesh.protocol.canonical import parse_json
 from claudemesh.protocol.errors import InvalidField, ProtocolError
-from claudemesh.runtime.web.asgi import Receive
+from claudemesh.runtime.web.asgi import Receive, is_whole
 from claudemesh.runtime.web.errors import HttpRefusal
 from claudemesh.runtime.web.field_errors import wrong_field
 from claudemesh.runtime.web.replies import CLOSE
@@ -36,6 +36,9 @@ async def read_body(receive: Receive, limit: int, deadline_s: float) -> bytes:
     `HttpRefusal` 413 as soon as it is larger than `limit` bytes, 408 after `deadline_s` seconds;
     `ClientGone`.
     """
+    if is_whole(receive):
+        # Nothing is waited for, so no timer is set.
+        return await _read(receive, limit)
     try:
         async with asyncio.timeout(deadline_s):
             return await _read(receive, limit)

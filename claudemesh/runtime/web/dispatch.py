@@ -51,14 +51,13 @@ class Dispatcher:
             default=self._nowhere,
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one HTTP request."""
         app = self.bare.get(scope["path"])
         if app is not None:
-            await app(scope, receive, send)
-            return
+            return app(scope, receive, send)
         # Paths are matched before decoding, because an id may hold an encoded slash.
-        await self._router({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
+        return self._router({**scope, "path": scope["raw_path"].decode("ascii")}, receive, send)
 
     async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, self._options.reply_to(self._options.not_found()), self._options.write_deadline_s)

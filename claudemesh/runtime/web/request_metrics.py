@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from typing import Protocol
 
 from claudemesh.runtime.web.asgi import App, Message, Receive, Scope, Send
@@ -56,7 +57,7 @@ class _StatusRecorder:
         """The server's own object, as on the wrapped `send`: `transport_of` finds the connection by it."""
         return getattr(self._send, "__self__", None)
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        await self._send(message)
+        return self._send(message)
