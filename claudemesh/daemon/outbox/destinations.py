@@ -46,7 +46,7 @@ class Destinations:
 
     def references(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """Return the ed25519 keys of mentioned members. Raise the errors of `resolve`."""
-        return tuple(self.resolve(target).ref for target in targets)
+        return tuple([self.resolve(target).ref for target in targets]) if targets else ()
 
     def mentions_of(self, request: SendRequest, given: tuple[str, ...]) -> tuple[str, ...]:
         """Return the ed25519 keys of `given`, and of the members that the text of a post mentions.

@@ -6,8 +6,7 @@ A refusal is used only when the outbox does not know the id: a known id is answe
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -21,8 +20,7 @@ from claudemesh.protocol.errors import ProtocolError
 SameAs: TypeAlias = Callable[[KnownRow, bytes], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A send before it is sealed. `to` is None for an unknown destination; `mentions` are ed25519 keys."""
 
     client_message_id: str

@@ -7,9 +7,8 @@ disk, and a retry finds it (docs/spec/daemon.md, POST /v1/send).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from claudemesh.daemon.outbox.callers import WaitingCallers
 from claudemesh.daemon.outbox.destinations import Destination
@@ -32,9 +31,7 @@ _NEW: Final = Answer(0)
 _BUSY = Answer(
     429, {"error": "daemon_busy", "message": "Too many sends wait for the disk: try again shortly."}
 )
-
-
-R = TypeVar("R")
+_NOT_KEPT: Final = (Overloaded, StorageUnavailable, StorageBroken)
 
 
 class PreSend(Protocol):
@@ -164,21 +161,22 @@ class Submitter:
         if submission.row is None:
             return await self._write(submission, on_queued)
         # Every earlier send has its row by the answer. A later one with the same id waits for this one.
-        answer = await self._write(replace(submission, row=None, refusal=_NEW), None)
+        answer = await self._write(submission._replace(row=None, refusal=_NEW), None)
         if answer is not _NEW:
             return answer
         client_message_id, fingerprint = found.client_message_id, found.request_fingerprint
         mentions = self._drafts.mentions(request, found)
         send = LocalSend(request, found.to.peer, client_message_id, fingerprint, self._new_id(), mentions)
         local = self._local
-        delivered = await self._storing(local.deliver(send, on_queued))
-        if isinstance(delivered, Answer):
-            return delivered
+        try:
+            delivered = await local.deliver(send, on_queued)
+        except _NOT_KEPT as error:
+            return _not_kept(error)
         message_id, is_same = delivered
         if not is_same:
             return answer_reused(submission.row.id, client_message_id, fingerprint, message_id)
-        row = replace(submission.row, local=message_id)
-        answer = await self._write(replace(submission, row=row), None)
+        row = submission.row._replace(local=message_id)
+        answer = await self._write(submission._replace(row=row), None)
         if answer.status >= 400:
             return unwritten(answer, client_message_id)
         local.written(client_message_id, row)
@@ -205,28 +203,15 @@ class Submitter:
         return NewRow(self._new_id(), envelope.encode(), rank, now_ms, waits, wish, recipient)
 
     async def _write(self, submission: Submission, on_queued: Callable[[], None] | None) -> Answer:
-        async def write() -> Answer:
+        try:
             answer = self._enqueue(submission)
             if on_queued is not None:
                 on_queued()
             return await answer
-
-        try:
-            return await self._storing(write())
+        except _NOT_KEPT as error:
+            return _not_kept(error)
         finally:
             self._sealer.written(submission.row)
-
-    @staticmethod
-    async def _storing(written: Awaitable[R]) -> R | Answer:
-        """Return the result of a write, or the answer that refuses a send that could not be written."""
-        try:
-            return await written
-        except Overloaded:
-            return _BUSY
-        except StorageUnavailable as error:
-            return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
-        except StorageBroken as error:
-            return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
 
     async def _outcome(self, client_message_id: str, accepted: Answer) -> Answer:
         """Return the answer that a retry would get now, without `duplicate` for a send that was just
@@ -238,3 +223,12 @@ class Submitter:
         return (
             answer_done(row, duplicate=False) if row.status is Status.DONE else answer_known(row, match=True)
         )
+
+
+def _not_kept(error: Exception) -> Answer:
+    """Return the answer that refuses a send that could not be written."""
+    if isinstance(error, StorageUnavailable):
+        return Answer(503, {"error": "storage_unavailable", "message": f"Nothing was kept: {error}."})
+    if isinstance(error, StorageBroken):
+        return Answer(500, {"error": "storage_broken", "message": f"Nothing more is accepted: {error}."})
+    return _BUSY

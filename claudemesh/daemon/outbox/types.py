@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
 from claudemesh.protocol.receipts import ReceiptState
 
 
-@dataclass(frozen=True, slots=True)
-class NewRow:
+class NewRow(NamedTuple):
     """A send that may be inserted: its envelope, its priority, and the wall time for display.
 
     The envelope is frozen, unless the row waits for the key of `waiting_topic`: it is sealed then. `receipt`
@@ -29,8 +28,7 @@ class NewRow:
     local: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(NamedTuple):
     """A send to be accepted: its id, its fingerprint, and the action when the id is new.
 
     `row` is inserted when the id is unknown; without a row, `refusal` is the answer. `same_as` gets a known
@@ -44,8 +42,7 @@ class Submission:
     same_as: Callable[[KnownRow, bytes], bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TakenRow:
+class TakenRow(NamedTuple):
     """A row that is `inflight` on disk and may leave now."""
 
     id: str
@@ -54,8 +51,7 @@ class TakenRow:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """The outcome of a row in flight. `due_lived_ms` is the end of a pending row's wait, 0 without a wait.
 
     A pending row with a `waiting_topic` is to be sealed with the present key of that topic first.

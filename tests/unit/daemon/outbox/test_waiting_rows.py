@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -143,7 +142,7 @@ async def test_a_row_of_many_attempts_is_sealed_again_too(tmp_path: Path) -> Non
         bench.keys.is_missing = False
         await bench.post("a")
         [row] = (await bench.store.turn([], [], AT, 1)).taken
-        tried = [replace(row, attempts=attempts) for attempts in (0, 5, 11, 12, 13, 100, 101)]
+        tried = [row._replace(attempts=attempts) for attempts in (0, 5, 11, 12, 13, 100, 101)]
         found = [bench.rows.refused(each, "key_epoch_expired") for each in tried]
         assert found == ["news", "news", "news", "news", None, "news", None]
 
