@@ -151,7 +151,7 @@ class Sessions:
             return await self._given(await self._asking(name), read)
 
     async def look(self, session_id: str, read: Callable[[str, HostMessages], Awaitable[R]]) -> R:
-        """Read something of the messages of a session that asks, and give it none.
+        """Read something of the messages of a session that asks. No message for the host is given to it.
 
         `read` gets its name, and the messages for the host that are for it. `ProtocolError`
         session_not_found.
