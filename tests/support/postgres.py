@@ -60,7 +60,12 @@ def account() -> pwd.struct_passwd | None:
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 6 << 30
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# Of a group of processes, in version 2 and in version 1: limit, use, and the part of the use that the kernel
+# gives back at once.
+_GROUPS = (
+    ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def _in_memory() -> Path | None:
@@ -76,10 +81,17 @@ def _in_memory() -> Path | None:
     except (OSError, ValueError):
         return None
     room = [place.f_bavail * place.f_frsize, int(available) << 10]
-    for path in _LIMITS:
+    for group in _GROUPS:
         with suppress(OSError, ValueError):
-            room.append(int(Path(path).read_text()))
+            room.append(left_in(Path(group[0]), *group[1:]))
     return _MEMORY if min(room) >= _ROOM and os.access(_MEMORY, os.W_OK) else None
+
+
+def left_in(folder: Path, limit: str, used: str, reclaimable: str) -> int:
+    """Return the memory that a group of processes may still take; `ValueError` without a limit."""
+    stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    taken = int((folder / used).read_text()) - int(stat.get(reclaimable, 0))
+    return int((folder / limit).read_text()) - taken
 
 
 class Server:
