@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.against import lab_against, rows_against
+from benchmarks.archive import refresh_archive
 from benchmarks.lab import Lab
 from benchmarks.older import NoBuildError, build_of
 from benchmarks.rounds import measurable, measure
@@ -65,6 +66,7 @@ def main() -> int:
     rows = measurable(rows)
     if not rows:
         return 0
+    refresh_archive()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     keep = partial(report.save, rows, options.save) if options.save is not None else lambda: None
     code = measure(rows, options.rounds, made, keep)

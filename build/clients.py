@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from benchmarks.archive import refresh_archive
 from clientele import claude_cases, codex, inspector, node_clients
 
 
@@ -13,6 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./build/clients", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="beginnings of names; default: all")
     wanted = tuple(parser.parse_args().cases) or ("",)
+    refresh_archive()
     results = []
     for suite in (*claude_cases.suites(), *codex.suites(), *node_clients.suites(), *inspector.suites()):
         results += suite.run(wanted)

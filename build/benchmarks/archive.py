@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+
+_BUILD = Path(__file__).parents[1] / "build_pyz.py"
+
+
+def refresh_archive() -> None:
+    """Build dist/claudemesh.pyz of this tree, unless it is up to date: an older one has other figures."""
+    if subprocess.run([sys.executable, str(_BUILD)], stdout=sys.stderr).returncode:
+        raise SystemExit("dist/claudemesh.pyz cannot be built; the errors stand above.")
 
 
 def archive_command(archive: Path) -> list[str]:
