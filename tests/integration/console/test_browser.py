@@ -95,6 +95,26 @@ def test_the_members_that_lack_the_key_of_a_topic_are_named(team: Mesh, page: Pa
     assert alice.request("GET", "/v1/topic/keyless?topic=none")[0] == 404
 
 
+def test_a_send_shows_each_state_of_its_recipient_with_its_time(team: Mesh, page: Page) -> None:
+    alice, bob = team.daemons["alice"], team.daemons["bob"]
+    sent = alice.send("bob", "how far?", receipt="acked", client_message_id="how-far")
+    assert sent[0] == 202
+    [item] = until(lambda: [one for one in bob.inbox() if one["body"] == "how far?"], "bob has it")
+    for state in ("shown", "acked"):
+        bob.request("POST", "/v1/inbox/ack", {"ids": [item["id"]], "as": state})
+
+    def told() -> bool:
+        [row] = alice.request("GET", "/v1/outbox/how-far")[1]["recipients"] or [{}]
+        return all(row.get(f"{state}_at") for state in ("delivered", "shown", "acked"))
+
+    until(told, "alice is told")
+    page.reload()
+    show(page, "Messages")
+    page.get_by_role("option").filter(has_text="to bob").first.click()
+    for state in ("delivered", "shown", "acked"):
+        expect(page.locator(".detail dd div").filter(has_text=state).locator("time")).to_be_visible()
+
+
 def test_a_file_is_shown_with_the_command_that_fetches_it(team: Mesh, page: Page, tmp_path: Path) -> None:
     bob = team.daemons["bob"]
     (tmp_path / "report.txt").write_text("all is well")

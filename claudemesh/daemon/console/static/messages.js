@@ -191,6 +191,14 @@ function Received({ message }) {
 
 const answering = (message) => message.sender_pubkey + (message.from_session ? `/${message.from_session}` : "");
 
+// The states that a recipient tells: name, time, and the session that brought the message into it.
+const REACHED = [
+  ["delivered", "delivered_at"],
+  ["notified", "notified_at", "notified_by"],
+  ["shown", "shown_at", "shown_by"],
+  ["acked", "acked_at", "acked_by"],
+];
+
 function Sent({ send, place }) {
   const [row, setRow] = useState(null);
   const [text, setText] = useState(null);
@@ -209,7 +217,12 @@ function Sent({ send, place }) {
       ${(row?.recipients ?? []).map(
         (one) => html`
           <dt key=${one.member_id}>${plain(one.name)}</dt>
-          <dd key="${one.member_id}-state">${one.state} <${Time} at=${one.acked_at ?? one.shown_at ?? one.notified_at ?? one.delivered_at} /> ${one.session ?? ""}</dd>
+          <dd key="${one.member_id}-states">
+            ${REACHED.every(([, at]) => !one[at]) && one.state}
+            ${REACHED.filter(([, at]) => one[at]).map(
+              ([state, at, by]) => html`<div key=${state}>${state} <${Time} at=${one[at]} /> ${plain(one[by] ?? "")}</div>`,
+            )}
+          </dd>
         `,
       )}
       <dt>Id</dt><dd><code>${plain(send.client_message_id)}</code></dd>
