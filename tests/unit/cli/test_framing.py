@@ -50,6 +50,15 @@ def test_a_page_holds_as_many_messages_as_fit() -> None:
     assert text.count("has the whole text]") == 3
 
 
+def test_a_page_of_another_script_has_no_more_tokens() -> None:
+    """Each character of it is about a token."""
+    text, shown = page_of([ITEM | {"body": "网" * 9_000}] * 9)
+    assert len(shown) == 3
+    assert text.count("has the whole text]") == 3
+    assert "\ufffd" not in text
+    assert text.count("网") <= 8_000
+
+
 def test_the_characters_that_are_taken_out_are_those_of_unicode() -> None:
     """Control, format, private, surrogate and unassigned characters, and separators of lines; no other."""
     hidden = {"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"}
