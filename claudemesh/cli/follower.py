@@ -4,6 +4,7 @@ gone."""
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -13,7 +14,7 @@ from typing import TypeVar
 from claudemesh.cli import output
 from claudemesh.cli.streams import stdout_hung_up
 from claudemesh.client.errors import ApiError, DaemonNotRunning, MembershipEnded
-from claudemesh.client.local import LocalClient, membership_end
+from claudemesh.client.local import LocalClient, connect_trusted, membership_end, no_answer
 from claudemesh.sdk import Daemon, DaemonError
 from claudemesh.sdk import DaemonNotRunning as NotAnswering
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 # Time for a restart of the daemon, in seconds; after it a command reports that no daemon runs.
 RESTART_S = 20.0
 _POLL_S = 0.2
+_PORT_FILE = "http.port"
 
 
 class Follower:
@@ -57,8 +59,7 @@ def following(client: LocalClient) -> Generator[Follower]:
     A note on stderr reports that the daemon has gone, and another that it is back. `MembershipEnded` when it
     has gone for good.
     """
-    if (ended := membership_end(client.slug)) is not None:
-        raise ended
+    _refuse_in_vain(client)
     made = Follower(Daemon(socket_path=client.path, wait_for_daemon=True), client.slug)
     threading.Thread(target=made.watch_stdout, name="stdout_watch", daemon=True).start()
     handler = _Notes(made)
@@ -88,6 +89,21 @@ def retry_over_restart(ask: Callable[[], T], deadline: float) -> T:
             if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(_POLL_S)
+
+
+def _refuse_in_vain(client: LocalClient) -> None:
+    """Raise the failure that no wait helps against: a membership that has ended, or a sandbox."""
+    try:
+        connect_trusted(client.path).close()
+    except OSError as error:
+        failure = no_answer(client.slug, error, os.environ)
+        if isinstance(failure, DaemonNotRunning):
+            if failure.may_start:
+                return
+        elif client.path.with_name(_PORT_FILE).exists():
+            # The loopback serves in a sandbox.
+            return
+        raise failure from error
 
 
 class _Notes(logging.Handler):

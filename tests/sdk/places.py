@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -55,7 +56,7 @@ def nowhere(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) 
 
 def sandbox(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
     """A process that the system lets open no unix socket."""
-    return started([sys.executable, str(_SANDBOX), *command], daemon, folder)
+    return started([sys.executable, str(_SANDBOX), str(errno.EACCES), *command], daemon, folder)
 
 
 def foreign(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:

@@ -1,6 +1,6 @@
-"""Run a command that may open no unix socket: `python sandbox.py COMMAND…`.
+"""Run a command that may open no unix socket: `python sandbox.py ERRNO COMMAND…`.
 
-By a filter of the kernel (seccomp), socket(AF_UNIX, …) fails with EACCES, as in sandboxes for agents.
+By a filter of the kernel (seccomp), socket(AF_UNIX, …) fails with a number such as EACCES, as in sandboxes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 # The number of socket(2), and the kernel's name of the machine (AUDIT_ARCH).
 _MACHINES = {"x86_64": (41, 0xC000003E), "aarch64": (198, 0xC00000B7)}
 _AF_UNIX = 1
-_EACCES = 13
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -24,8 +23,8 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
 
 
-def forbid_unix_sockets() -> None:
-    """Take unix sockets from this process, and from what it runs, for good."""
+def forbid_unix_sockets(reason: int) -> None:
+    """Take unix sockets from this process, and from what it runs, for good. `reason` is the errno."""
     number, machine = _MACHINES[platform.machine()]
     steps = (
         (_LOAD, 0, 0, 4),
@@ -34,7 +33,7 @@ def forbid_unix_sockets() -> None:
         (_IF_EQUAL, 0, 3, number),
         (_LOAD, 0, 0, 16),
         (_IF_EQUAL, 0, 1, _AF_UNIX),
-        (_RETURN, 0, 0, _ERRNO | _EACCES),
+        (_RETURN, 0, 0, _ERRNO | reason),
         (_RETURN, 0, 0, _ALLOW),
     )
     raw = b"".join(struct.pack("HBBI", *step) for step in steps)
@@ -47,5 +46,5 @@ def forbid_unix_sockets() -> None:
 
 
 if __name__ == "__main__":
-    forbid_unix_sockets()
-    os.execvp(sys.argv[1], sys.argv[1:])
+    forbid_unix_sockets(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])
