@@ -57,10 +57,9 @@ def sentence(row: Mapping[str, Any], state: str, told: Told, absence: str | None
     if row["local"] and not told.recipients:
         return "delivered on this host"
     if state == ACCEPTED:
-        waits = (
-            (row["receipt"] is None and "it asked for no receipt") or absence or "no recipient has told more"
-        )
-        return f"accepted by the broker; {waits}"
+        asked = "it asked for no receipt" if row["receipt"] is None else None
+        clauses = [clause for clause in (asked, absence) if clause] or ["no recipient has told more"]
+        return "; ".join(("accepted by the broker", *clauses))
     if len(told.recipients) == 1:
         [one] = told.recipients
         by = f" in session {one.receipt.session}" if one.receipt.session else ""

@@ -157,6 +157,12 @@ def test_a_recipient_whose_host_is_offline_is_named(made: Mesh) -> None:
             "bob's host is named",
         )
         assert progress(alice, "offline")["recipients"] == []
+        assert alice.send("bob", "plainly", client_message_id="unasked")[0] == 202
+        reached(alice, "unasked", "accepted")
+        detail = progress(alice, "unasked")["detail"]
+        assert detail.startswith(
+            "accepted by the broker; it asked for no receipt; the host of bob is offline"
+        )
     finally:
         bob.start()
         bob.ready()
