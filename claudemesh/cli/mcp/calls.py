@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from claudemesh.client.local import LocalClient
 
 _PAGE: Final = 100
+_NEWEST: Final = 500
 _SENT_WAIT_MS: Final = 2000
 _POLL_S: Final = 0.25
 # A hook holds up a turn of its client: what it cannot tell within this time, the next one tells.
@@ -190,10 +191,14 @@ class Tools:
             time.sleep(_POLL_S)
 
     def _arrived(self, reply_to: str | None) -> Sequence[Mapping[str, Any]]:
-        client = self._session.client()
-        page = client.get("/v1/inbox", session=self._session.name, unseen="true", limit=_PAGE)
-        items: Sequence[Mapping[str, Any]] = page["items"]
-        if reply_to is None or not items:
+        client, name = self._session.client(), self._session.name
+        if reply_to is None:
+            page = client.get("/v1/inbox", session=name, unseen="true", limit=_PAGE)
+            return tuple(page["items"])
+        # The newest ones: an answer may come behind many messages that wait.
+        page = client.get("/v1/inbox", session=name, unseen="true", order="desc", limit=_NEWEST)
+        items: Sequence[Mapping[str, Any]] = page["items"][::-1]
+        if not items:
             return items
         sent = client.get(f"/v1/outbox/{_quoted(reply_to)}")["broker_message_id"]
         return [one for one in items if sent is not None and one["reply_to_id"] == sent]

@@ -179,6 +179,21 @@ def test_two_sessions_on_two_hosts_hold_a_conversation(made: Mesh, tmp_path: Pat
         assert received(alice, "talk-2")["acked_at"]
 
 
+def test_an_answer_is_waited_for_behind_more_messages_than_a_page_has(made: Mesh, tmp_path: Path) -> None:
+    """A session that has not read its messages for long asks a question."""
+    alice, bob = made.daemons["alice"], made.daemons["bob"]
+    with server(alice.home, tmp_path / "busy") as busy:
+        busy.begin()
+        assert busy.call("mesh_status")
+        items = [{"to": "alice/busy", "message": f"unread {number}"} for number in range(120)]
+        assert bob.request("POST", "/v1/send/batch", {"items": items})[0] == 200
+        busy.call("mesh_send", to="bob", message="which one?", idempotency_key="busy-1")
+        question = received(bob, "busy-1")
+        until(lambda: "unread 119" in [one["body"] for one in alice.inbox()], "all have arrived")
+        bob.send("alice/busy", "that one", reply_to_id=question["broker_message_id"])
+        assert "that one" in busy.call("mesh_wait", reply_to="busy-1", timeout_s=60)
+
+
 def test_wrong_arguments_are_results_that_say_so(made: Mesh, tmp_path: Path) -> None:
     """Nothing is sent then."""
     with server(made.daemons["bob"].home, tmp_path / "wrong") as client:
