@@ -74,6 +74,19 @@ def test_a_message_arrives_while_the_page_is_open(team: Mesh, page: Page) -> Non
     expect(page.get_by_label("Text")).to_have_text("the build is green")
 
 
+def test_a_member_that_is_alone_is_told_how_to_invite_another(browser: Browser) -> None:
+    """The list has the member itself, and the profile can be changed."""
+    with mesh("alice", start=False) as made, window(browser) as page:
+        [alice] = made.daemons.values()
+        (alice.root / "config.toml").write_text("[ipc]\ntcp_enabled = true\n")
+        alice.start()
+        alice.ready()
+        page.goto(address(alice))
+        show(page, "Members")
+        expect(page.get_by_text("claudemesh invite create")).to_be_visible()
+        expect(page.get_by_label("Summary")).to_be_enabled()
+
+
 def test_the_members_that_lack_the_key_of_a_topic_are_named(team: Mesh, page: Page) -> None:
     """The one holder of the key is away when another member subscribes."""
     alice, bob = team.daemons["alice"], team.daemons["bob"]
@@ -295,9 +308,11 @@ def test_a_waiting_send_is_dropped_after_a_question(team: Mesh, page: Page) -> N
 
 
 def test_a_send_that_was_given_up_is_requeued_after_a_question(team: Mesh, page: Page) -> None:
-    """It is sent again under a new id, and arrives."""
+    """It is sent again under a new id, and arrives. Many later sends do not hide it."""
     alice, bob = team.daemons["alice"], team.daemons["bob"]
     alice.send("bob", "once more", client_message_id="requeue-me")
+    items = [{"to": "bob", "message": f"later {number}"} for number in range(210)]
+    assert alice.request("POST", "/v1/send/batch", {"items": items})[0] == 200
     until(lambda: alice.outbox()["requeue-me"]["status"] == "done", "it is sent")
     alice.stop()
     with closing(sqlite3.connect(alice.root / "outbox.db")) as outbox:

@@ -8,7 +8,7 @@ import { Empty, Table, Tag, Time } from "/console/parts.js";
 
 export function Members() {
   const { peers, health } = useStore();
-  if (peers.length === 0) return html`<${Empty}>No other member. <code>claudemesh invite create</code> makes a link for one.</${Empty}>`;
+  const isAlone = peers.every((one) => one.member_id === health.member_id);
   return html`
     <${Profile} />
     <h2>Members</h2>
@@ -27,6 +27,7 @@ export function Members() {
         ["Key", (one) => html`<code title=${one.pubkey}>${short(one.pubkey)}</code>${one.verified ? " verified" : ""}`],
       ]}
     />
+    ${isAlone && html`<${Empty}>No other member. <code>claudemesh invite create</code> makes a link for one.</${Empty}>`}
   `;
 }
 

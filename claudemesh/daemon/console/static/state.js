@@ -61,7 +61,7 @@ async function load() {
   const [health, inbox, sends, peers, topics, sessions, config, activity, runs] = await Promise.all([
     call("GET", "/v1/health"),
     call("GET", `/v1/inbox?order=desc&limit=${PAGE}`),
-    call("GET", `/v1/outbox?order=desc&limit=${PAGE}`),
+    sendList(),
     all("/v1/peers"),
     topicList(),
     all("/v1/sessions"),
@@ -78,7 +78,7 @@ async function load() {
     health,
     messages: [...inbox.items, ...kept],
     older: kept.length ? state.older : inbox.next,
-    sends: sends.items,
+    sends,
     peers,
     topics,
     sessions,
@@ -127,6 +127,14 @@ async function all(path) {
   return items;
 }
 
+/** Return the newest sends, and the newest of those that wait or were given up, however many followed them. */
+async function sendList() {
+  const kinds = ["", "&status=dead", "&status=pending"];
+  const pages = await Promise.all(kinds.map((kind) => call("GET", `/v1/outbox?order=desc&limit=${PAGE}${kind}`)));
+  const found = new Map(pages.flatMap((page) => page.items).map((one) => [one.id, one]));
+  return [...found.values()].sort((a, b) => (a.enqueued_at < b.enqueued_at ? 1 : -1));
+}
+
 async function topicList() {
   try {
     return await all("/v1/topic/list");
@@ -150,7 +158,7 @@ export function destinationOf(send, peers) {
 const REFRESH = {
   activity: async () => change({ activity: await known("/v1/activity") }),
   health: async () => change({ health: await call("GET", "/v1/health") }),
-  sends: async () => change({ sends: (await call("GET", `/v1/outbox?order=desc&limit=${PAGE}`)).items }),
+  sends: async () => change({ sends: await sendList() }),
   peers: async () => change({ peers: await all("/v1/peers") }),
   topics: async () => change({ topics: await topicList() }),
   sessions: async () => change({ sessions: await all("/v1/sessions") }),
