@@ -17,7 +17,8 @@ WAITED_FOR = ("accepted", "delivered", "notified", "shown", "acked")
 # States for which the recipient has to send a receipt.
 RECEIPTS = ("delivered", "shown", "acked")
 _ENDED = ("dead", "aborted")
-_QUEUED = {"state": "queued", "detail": "queued on this host"}
+_SILENT = {"state": "queued", "detail": "no daemon answers"}
+_MISSING = {"state": "queued", "detail": "the outbox holds no send with this id"}
 # The daemon answers earlier, when the state changes.
 _WAIT_MS = 20_000
 _POLL_S = 0.1
@@ -52,12 +53,13 @@ def _ask(client: LocalClient, any_id: str, state: str, left_s: float) -> dict[st
         if not error.may_start:
             raise
         time.sleep(_POLL_S)
+        return _SILENT
     except ApiError as error:
         if error.status != 404:
             raise
         # A long text has no row before its file is at the broker.
         time.sleep(_POLL_S)
-    return _QUEUED
+        return _MISSING
 
 
 def print_progress(answer: Mapping[str, Any], row: Mapping[str, Any], *, as_json: bool) -> int:

@@ -86,4 +86,6 @@ def test_waiting_takes_states_and_refuses_the_rest(made: Mesh) -> None:
     assert run(home, "send", "bob", "x", "--id", "not-sent", "--timeout", "5s").code == USAGE
     assert run(home, "wait", "--for", "online", "--state", "shown").code == USAGE
     assert run(home, "status", "not-sent").code != OK
+    unknown = run(home, "wait", "--for", "message=not-sent", "--state", "shown", "--timeout", "1s")
+    assert (unknown.code, "holds no send with this id" in unknown.err) == (TEMPORARY, True)
     assert run(home, "send", "bob", "x", "--id", "sent", "--wait-for", "accepted").code == OK
