@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from claudemesh.broker.limiter.base import (
@@ -36,8 +37,10 @@ class MemoryLimiter:
         self._clock = clock
         # When each bucket will be full again, in milliseconds of the monotonic clock.
         self._full_at: dict[_Key, float] = {}
-        # When each id was counted, oldest first.
-        self._counted: dict[_Key, float] = {}
+        self._counted: set[_Key] = set()
+        # The same ids as they were counted together, each group with its time, oldest first. In a dictionary
+        # the search for the first one passes all that were deleted before it.
+        self._groups: deque[tuple[float, Collection[_Key]]] = deque()
 
     def has_room(self, counts: Sequence[Count]) -> bool:
         """Return whether all would be allowed even if none of these ids was counted yet."""
@@ -55,15 +58,13 @@ class MemoryLimiter:
         """Drop the counts."""
         self._full_at.clear()
         self._counted.clear()
+        self._groups.clear()
 
     def _begin(self) -> float:
         """Return the time, after dropping old ids and full buckets."""
         now_ms = self._clock.monotonic() * 1000
-        while self._counted:
-            oldest = next(iter(self._counted))
-            if now_ms - self._counted[oldest] < COUNTED_MS:
-                break
-            del self._counted[oldest]
+        while self._groups and now_ms - self._groups[0][0] >= COUNTED_MS:
+            self._counted.difference_update(self._groups.popleft()[1])
         if len(self._full_at) > _SWEPT_ABOVE:
             self._full_at = {key: at_ms for key, at_ms in self._full_at.items() if at_ms > now_ms}
         return now_ms
@@ -78,8 +79,8 @@ class MemoryLimiter:
 
     def _count_together(self, counts: Sequence[Count], now_ms: float) -> bool:
         """Count new ids for which there is room, with one sum for each bucket. False: nothing was counted."""
-        fresh = dict.fromkeys([_id_of(count) for count in counts], now_ms)
-        if len(fresh) != len(counts) or not self._counted.keys().isdisjoint(fresh):
+        fresh = {_id_of(count) for count in counts}
+        if len(fresh) != len(counts) or not self._counted.isdisjoint(fresh):
             return False
         wanted = _wanted(counts)
         if not self._fit(wanted, now_ms):
@@ -87,6 +88,7 @@ class MemoryLimiter:
         for key, cost_ms in wanted.items():
             self._full_at[key] = now_ms + self._ahead(key, now_ms) + cost_ms
         self._counted.update(fresh)
+        self._groups.append((now_ms, tuple(fresh)))
         return True
 
     def _count(self, count: Count, now_ms: float, queued: dict[_Key, float]) -> Decision:
@@ -103,7 +105,8 @@ class MemoryLimiter:
             return refused(waits)
         for key, ahead, cost in zip(keys, aheads, costs, strict=True):
             self._full_at[key] = now_ms + min(ahead + cost, LONGEST_MS)
-        self._counted[entry] = now_ms
+        self._counted.add(entry)
+        self._groups.append((now_ms, (entry,)))
         return ALLOWED
 
 

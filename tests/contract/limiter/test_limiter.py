@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -231,6 +232,24 @@ async def test_a_counted_id_costs_again_after_a_minute() -> None:
     assert await allowed(made, "mesh", "alice", "x", "y", own=2) == [True, True]
     clock.advance(seconds=1)
     assert await allowed(made, "mesh", "alice", "x", own=2) == [False]
+
+
+async def test_ids_are_held_for_a_minute_each_however_they_were_counted() -> None:
+    """One by one or together. Later ones stay when earlier ones are forgotten."""
+    clock = ManualClock()
+    made = MemoryLimiter(clock)
+    held = partial(allowed, made, "mesh", "alice", own=16)
+    # Four at once: the fifth does not fit, so each is counted by itself.
+    assert await held("a", "b", "c", "d", "e") == [True] * 4 + [False]
+    clock.advance(seconds=30)
+    assert await held("f", "g") == [True, True]
+    clock.advance(seconds=30)
+    # The first four are forgotten, and the two behind them cost nothing yet.
+    assert await held("f", "g", "h", "i", "j", "k") == [True] * 6
+    assert await held("l") == [False]
+    clock.advance(seconds=60)
+    assert await held("a", "f", "g", "h") == [True] * 4
+    assert await held("i") == [False]
 
 
 async def test_both_engines_decide_alike(server: RedisServer) -> None:
