@@ -22,6 +22,8 @@ _HEAD_LINES = 256
 # chunks.
 _CHUNKS = 256
 _BYTES_PER_CHUNK = 64
+# The shortest piece of a body that is passed on without copies.
+_LONG_PIECE = 32 << 10
 
 _FORWARDED = b"x-forwarded-for"
 _FORWARDED_LENGTH = len(_FORWARDED)
@@ -122,7 +124,23 @@ class GuardedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
+        self._lend(len(body))
         super().on_body(body)
+
+    def _lend(self, size: int) -> None:
+        """Let a long piece be the body that the app receives next, in place of two copies of it.
+
+        uvicorn appends to `cycle.body`, and makes `bytes` of it for the app. Neither copies where empty bytes
+        were before. Further pieces are appended in place again, or many short ones would copy all of it each.
+        """
+        # uvicorn declares the body as a bytearray.
+        cycle: Any = self.cycle
+        if cycle is None:
+            return
+        if not cycle.body and size >= _LONG_PIECE:
+            cycle.body = b""
+        elif isinstance(cycle.body, bytes):
+            cycle.body = bytearray(cycle.body)
 
     def on_message_complete(self) -> None:
         self._in_body = False
