@@ -30,6 +30,8 @@ _LINK_S = 10.0
 # The longest wait for the end of a daemon that does not answer any more.
 _END_S = 5.0
 _LOST = ("pending", "inflight", "dead")
+# States of files that were shared, or that the command has deleted.
+_FETCHABLE = ("shared", "deleted")
 # A hook's token is for the daemon of the hook.
 _WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
 
@@ -50,7 +52,7 @@ _WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
     metavar="TIME",
     default="30s",
     show_default=True,
-    help="Longest wait for the broker to accept what the command has sent.",
+    help="Longest wait for the broker to accept what the command has sent, files too.",
 )
 @click.option("--insecure", is_flag=True, help="Allow unencrypted ws:// to another machine.")
 @ca_file_option
@@ -68,8 +70,8 @@ def run(
     """Run a command as an ephemeral member, for CI jobs.
 
     The member joins by the invite in CLAUDEMESH_INVITE and leaves when COMMAND has ended and the broker has
-    accepted all sends. Inside COMMAND, `claudemesh send` and the other commands use this member. COMMAND does
-    not get the invite.
+    accepted all sends and files. Inside COMMAND, `claudemesh send` and the other commands use this member.
+    COMMAND does not get the invite.
 
     \b
     Exit codes:
@@ -161,27 +163,49 @@ def _not_started(command: Sequence[str], error: OSError) -> int:
 
 
 def _drain(client: LocalClient, seconds: int) -> int:
-    """Wait until the broker has accepted all sends. Returns 0, or the exit code when some are lost."""
+    """Wait until the broker has accepted all sends and has all files. Returns 0, or the exit code when some
+    are lost."""
     from claudemesh.cli.supervising import wait_for
 
     def is_drained() -> bool:
         health = client.get("/v1/health")
-        return not health["queue_depth"] and not health["inflight"]
+        return not health["queue_depth"] and not health["inflight"] and not health["files_waiting"]
 
     ended = wait_for(is_drained, seconds)
-    pages = {status: client.get("/v1/outbox", status=status)["items"] for status in _LOST}
-    lost = [row["client_message_id"] for page in pages.values() for row in page]
-    if not lost:
-        return ended or 0
     if ended == 0:
         why = "The broker refused them, or their time was over."
     else:
         why = "A signal ended the wait." if ended else f"The wait ended after {seconds} s (--drain-timeout)."
-    health = client.get("/v1/health")
-    count = health["queue_depth"] + health["inflight"] + health["dead"]
-    named = ", ".join(lost[:_SHOWN]) + (" and others" if count > _SHOWN else "")
-    output.error(f"Sends that the broker has not accepted are lost: {named} ({count} in all). {why}")
-    return ended or TEMPORARY
+    told = [_tell_lost_sends(client, why), _tell_lost_files(client, why)]
+    return ended or (TEMPORARY if any(told) else 0)
+
+
+def _tell_lost_sends(client: LocalClient, why: str) -> bool:
+    """Name the sends that the broker has not accepted; return whether there are any."""
+    pages = {status: client.get("/v1/outbox", status=status)["items"] for status in _LOST}
+    lost = [row["client_message_id"] for page in pages.values() for row in page]
+    if lost:
+        health = client.get("/v1/health")
+        count = health["queue_depth"] + health["inflight"] + health["dead"]
+        output.error(f"Sends that the broker has not accepted are lost: {_named(lost, count)}. {why}")
+    return bool(lost)
+
+
+def _tell_lost_files(client: LocalClient, why: str) -> bool:
+    """Name the files that no recipient can fetch; return whether there are any. A long text has no name."""
+    items = client.items("/v1/file/list", direction="out")
+    lost = [item for item in items if item["state"] not in _FETCHABLE]
+    failed = sum(item["state"] == "failed" for item in lost)
+    count = client.get("/v1/health")["files_waiting"] + failed
+    if count:
+        names = [output.safe(item["name"]) for item in lost] or ["long texts"]
+        output.error(f"Files that their recipients cannot fetch yet are lost: {_named(names, count)}. {why}")
+    return bool(count)
+
+
+def _named(lost: Sequence[str], count: int) -> str:
+    """Return the first of what is lost, and the number of all."""
+    return f"{', '.join(lost[:_SHOWN])}{' and others' if count > _SHOWN else ''} ({count} in all)"
 
 
 def _environment(slug: str, outside: Mapping[str, str]) -> dict[str, str]:

@@ -113,6 +113,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
             stop=stop,
             unread=stores.inbox.unread,
             without_text=stores.inbox.sealed.without_text,
+            files_waiting=stores.files.waiting,
             served=api.SERVED,
             console_port=lambda: parts.console.port,
         ),

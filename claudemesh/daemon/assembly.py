@@ -361,8 +361,11 @@ def start_tasks(parts: Parts) -> None:
 
 async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
     """Finish receiving and draining, within `receive_s` and `drain_s` seconds, then close the link and all
-    tasks. An ephemeral member leaves the mesh."""
+    tasks. An ephemeral member shares its files before, within half of `drain_s`, and leaves the mesh."""
     sending, receiver = parts.sending, parts.receiving.receiver
+    if parts.base.membership.ephemeral:
+        # The files of other members are shared after the next start.
+        await parts.files.uploads.finish(drain_s / 2)
     parts.files.stop()
     # Acknowledgements leave before the link closes, or a work queue gives stored messages to another
     # worker.

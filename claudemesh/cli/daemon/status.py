@@ -70,6 +70,7 @@ def status(message: str | None, is_all: bool, mesh: str | None, as_json: bool) -
             "link": link,
             "waiting": waiting,
             "unread": _unread(health),
+            **_files(health.get("files_waiting")),
             **_sealed(health.get("sealed")),
             "degraded": ", ".join(item["code"] for item in health["degraded"]) or "no",
             "up": f"{output.span(health['uptime_s'])}, {shown_pid(client, health)}",
@@ -95,6 +96,11 @@ def _console(health: Mapping[str, Any]) -> str:
     """Return the address of the console for display; an older daemon does not tell it."""
     url = health.get("console_url")
     return f"{url} (claudemesh web opens it)" if url else "off"
+
+
+def _files(waiting: int | None) -> dict[str, str]:
+    """Return the line about files on their way, if there are any; an older daemon does not tell."""
+    return {"files": f"{waiting} not shared yet"} if waiting else {}
 
 
 def _sealed(found: Mapping[str, Any] | None) -> dict[str, str]:

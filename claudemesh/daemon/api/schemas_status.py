@@ -53,8 +53,9 @@ class Health(Struct):
     """The state of this daemon; `degraded` lists the conditions that hold, and is empty when all works.
 
     `unread` is the number of messages that are not acknowledged; it counts no further than 10,000. `sealed`
-    is about the messages whose text this host cannot read. `console_url` is the address of the console, null
-    while the loopback is closed.
+    is about the messages whose text this host cannot read. `files_waiting` is the number of files and
+    long texts of this host that their recipients cannot fetch yet. `console_url` is the address of the
+    console, null while the loopback is closed.
     """
 
     connected: bool
@@ -79,6 +80,7 @@ class Health(Struct):
     clock_offset_ms: int | None
     unread: int
     sealed: SealedCount
+    files_waiting: int
     console_url: str | None
 
 

@@ -21,6 +21,7 @@ from claudemesh.daemon.api.schemas_status import (
     Version,
     Whoami,
 )
+from claudemesh.daemon.files.store import Waiting
 from claudemesh.daemon.inbox.sealed import WithoutText
 from claudemesh.daemon.live_config import LiveConfig
 from claudemesh.home.keyring import Keyring
@@ -76,8 +77,8 @@ class StatusRoutes:
     """Handlers of the routes about the daemon itself.
 
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in
-    force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged, and
-    `without_text` those whose text this host cannot read.
+    force; its outcome is in `health.config`. `unread` counts the messages that are not acknowledged,
+    `without_text` those whose text this host cannot read, and `files_waiting` the files not shared yet.
     `served` lists the routes of the local API, each as "METHOD /path". `console_port` is the port of the
     console, None while the loopback is closed.
     """
@@ -88,6 +89,7 @@ class StatusRoutes:
     stop: Callable[[], None]
     unread: Callable[[], Awaitable[int]]
     without_text: Callable[[], Awaitable[WithoutText]]
+    files_waiting: Callable[[], Awaitable[Waiting]]
     served: tuple[str, ...]
     console_port: Callable[[], int | None]
 
@@ -98,7 +100,12 @@ class StatusRoutes:
         sealed = {"waiting": found.waiting, "since": since, "unreadable": found.unreadable}
         port = self.console_port()
         url = None if port is None else f"http://127.0.0.1:{port}/"
-        return Reply(200, {**health, "unread": await self.unread(), "sealed": sealed, "console_url": url})
+        counted = {
+            "unread": await self.unread(),
+            "sealed": sealed,
+            "files_waiting": sum((await self.files_waiting()).counts.values()),
+        }
+        return Reply(200, {**health, **counted, "console_url": url})
 
     async def get_version(self, request: Request) -> Reply:
         """Return versions and membership. It reads no disk, so that a command can find its daemon cheaply."""

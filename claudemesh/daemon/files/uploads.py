@@ -89,6 +89,8 @@ class Uploads:
         self._failures = 0
         self._watched: dict[str, asyncio.Future[None]] = {}
         self._stop = threading.Event()
+        # Set by a round that found no file on its way.
+        self._empty = asyncio.Event()
         # The file whose upload had the last turn.
         self._turn: str | None = None
         self._cancelled: set[str] = set()
@@ -106,6 +108,16 @@ class Uploads:
         """Go on with a file that was not deleted after all."""
         self._cancelled.discard(file_id)
         self.wake()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait up to `timeout_s` until every file is shared or given up, unless the link is down."""
+        if not self._parts.is_connected():
+            return
+        self._empty.clear()
+        self.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
 
     def stop(self) -> None:
         """End the present upload behind its part."""
@@ -142,6 +154,8 @@ class Uploads:
         files = await self._parts.store.open_files()
         self._failures = 0 if not files else self._failures
         self._cancelled.intersection_update(file.file_id for file in files)
+        if not files:
+            self._empty.set()
         is_ahead = False
         for file in files:
             if file.state is ShareState.ANNOUNCING:

@@ -18,7 +18,8 @@ from tests.support.cli import Ran
 from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
 from tests.support.waiting import WAIT_S
 
-SEND = f'"{sys.executable}" -m claudemesh send'
+MODULE = f'"{sys.executable}" -m claudemesh'
+SEND = f"{MODULE} send"
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,37 @@ def test_the_command_sends_as_a_member_that_leaves(team: Mesh, environment: dict
     until(lambda: left(team, "ci-1"), "the member has left")
     assert homes(environment) == []
     assert not Path(environment["CLAUDEMESH_HOME"]).exists()
+
+
+def test_files_and_long_texts_of_the_command_are_shared_before_the_member_leaves(
+    team: Mesh, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Exit code 0 says that recipients can fetch them, though the commands that sent them have not waited."""
+    file, text = tmp_path / "build.tar", tmp_path / "build.log"
+    file.write_bytes(os.urandom(48 << 20))
+    text.write_text("line of a log\n" * 100_000)
+    share = f'{MODULE} file send "{file}" alice; {SEND} alice - <"{text}"'
+    ran = run(environment, "--name", "ci-files", "--", "sh", "-c", share)
+    assert ran.code == 0, ran.err
+    alice = team.daemons["alice"]
+    until(
+        lambda: sum(item["sender_name"] == "ci-files" for item in alice.inbox()) == 2, "both messages arrive"
+    )
+    [listed] = alice.request("GET", "/v1/file/list")[1]["items"]
+    team.cli(alice, "file", "get", listed["file_id"], "--out", str(tmp_path / "fetched"))
+    assert (tmp_path / "fetched").read_bytes() == file.read_bytes()
+
+
+def test_a_file_that_is_not_shared_in_time_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    """75: the command has succeeded, and its file went nowhere."""
+    (tmp_path / "build.tar").write_bytes(b"content")
+    with mesh("alice") as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
+        share = f'kill -KILL {made.broker.pid}; {MODULE} file send "{tmp_path}/build.tar" alice'
+        own = {**environment, "CLAUDEMESH_INVITE": link}
+        ran = run(own, "--drain-timeout", "1s", "--", "sh", "-c", share)
+    assert ran.code == 75, ran.err
+    assert "build.tar (1 in all)" in ran.err
 
 
 def test_a_message_outlives_its_sender(team: Mesh, environment: dict[str, str]) -> None:
