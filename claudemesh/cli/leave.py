@@ -83,13 +83,11 @@ def _leave_and_delete(yes: bool, force: bool, mesh: str | None, as_json: bool) -
 
 
 def _what(slug: str, paths: DaemonPaths) -> str:
-    from claudemesh.client.wiping import counts
+    from claudemesh.client.wiping import received, undelivered
 
-    waiting, received = counts(paths)
-    undelivered = f" {waiting} accepted sends are not delivered, and are lost." if waiting else ""
     return (
-        f"This host leaves mesh {slug} for good. Deleted are its keys, {received} received messages, "
-        f"configuration and hooks in {paths.root}.{undelivered}"
+        f"This host leaves mesh {slug} for good. Deleted are its keys, {received(paths)}, "
+        f"configuration and hooks in {paths.root}.{undelivered(paths)}"
     )
 
 

@@ -21,15 +21,30 @@ from claudemesh.home.recovered import rebuild_path, recovered_path
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.files import FileLock, remove, sync_dir
 
-_WAITING = "SELECT count(*) FROM outbox WHERE status IN ('pending', 'inflight')"
+_WAITING = "SELECT count(*) FROM outbox WHERE status IN ('pending', 'inflight', 'dead')"
 _RECEIVED = "SELECT count(*) FROM inbox"
+_UNSHARED = "SELECT count(*) FROM shared WHERE state IN ('uploading', 'announcing', 'attaching')"
 _END_S, _POLL_S = 20.0, 0.02
 _SIDES = ("", "-wal", "-shm", "-journal")
 
 
-def counts(paths: DaemonPaths) -> tuple[int, int]:
-    """Return how many sends are not delivered, and how many messages the inbox holds."""
-    return _count(paths.outbox_db, _WAITING), _count(paths.inbox_db, _RECEIVED)
+def received(paths: DaemonPaths) -> str:
+    """Return words for the messages that the inbox holds."""
+    count = _count(paths.inbox_db, _RECEIVED)
+    return (
+        "all received messages (the inbox cannot be read)" if count is None else f"{count} received messages"
+    )
+
+
+def undelivered(paths: DaemonPaths) -> str:
+    """Return sentences about what has not left this host, each with a space before it."""
+    waiting, unshared = _count(paths.outbox_db, _WAITING), _count(paths.files_db, _UNSHARED)
+    text = f" {waiting} accepted sends are not delivered, and are lost." if waiting else ""
+    if unshared:
+        text += f" {unshared} files or long texts are not shared yet, and are lost."
+    if waiting is None or unshared is None:
+        text += " The list of sends cannot be read whole: those that are not delivered are lost."
+    return text
 
 
 def wipe_all(paths: DaemonPaths) -> None:
@@ -53,9 +68,10 @@ def wipe_all(paths: DaemonPaths) -> None:
 
 
 def wipe_state(paths: DaemonPaths) -> None:
-    """Delete queues, inbox, pins and caches; keep keys, membership, configuration, hooks and positions."""
+    """Delete queues, inbox, shared files, pins and caches; keep keys, membership, configuration, hooks and
+    positions."""
     with _without_daemon(paths):
-        databases = (paths.outbox_db, paths.inbox_db)
+        databases = (paths.outbox_db, paths.inbox_db, paths.files_db)
         files = [path.with_name(path.name + side) for path in databases for side in _SIDES]
         files += [
             recovered_path(paths.outbox_db),
@@ -68,6 +84,9 @@ def wipe_state(paths: DaemonPaths) -> None:
         for path in files:
             remove(path)
             failpoint("reset.after_file")
+        for folder in (paths.spool, paths.texts):
+            if folder.exists():
+                _delete(folder)
         sync_dir(paths.root)
 
 
@@ -97,12 +116,12 @@ def _delete(entry: Path) -> None:
         remove(entry)
 
 
-def _count(path: Path, query: str) -> int:
-    """Return a count of a database, 0 for one that is missing or cannot be read."""
+def _count(path: Path, query: str) -> int | None:
+    """Return a count of a database: 0 for one that is missing, None for one that cannot be read."""
     if not path.exists():
         return 0
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             return int(database.execute(query).fetchone()[0])
     except sqlite3.Error:
-        return 0
+        return None

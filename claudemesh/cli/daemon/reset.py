@@ -14,7 +14,7 @@ from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.errors import DaemonNotRunning
 from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
-from claudemesh.client.wiping import counts, wipe_state
+from claudemesh.client.wiping import received, undelivered, wipe_state
 from claudemesh.home.paths import daemon_paths
 
 
@@ -26,8 +26,9 @@ from claudemesh.home.paths import daemon_paths
 def reset(yes: bool, mesh: str | None, as_json: bool) -> int:
     """Delete the local state, and stay a member of the mesh.
 
-    The daemon stops. Deleted are outbox, inbox, pinned keys, and copies of the broker's lists. Keys,
-    membership, configuration and hooks stay. The broker is not asked. To leave the mesh: `claudemesh leave`.
+    The daemon stops. Deleted are outbox, inbox, files on their way, pinned keys, and copies of the broker's
+    lists. Keys, membership, configuration and hooks stay. The broker is not asked. To leave the mesh:
+    `claudemesh leave`.
 
     \b
     Examples:
@@ -36,11 +37,9 @@ def reset(yes: bool, mesh: str | None, as_json: bool) -> int:
     """
     slug = choose_mesh(mesh)
     paths = daemon_paths(slug)
-    waiting, received = counts(paths)
-    undelivered = f" {waiting} accepted sends are not delivered, and are lost." if waiting else ""
     confirm(
-        f"Deleted are {received} received messages, the outbox, and the pinned keys of mesh {slug} in "
-        f"{paths.root}.{undelivered} The next list of members is trusted as it is.",
+        f"Deleted are {received(paths)}, the outbox, files on their way, and the pinned keys of mesh {slug} "
+        f"in {paths.root}.{undelivered(paths)} The next list of members is trusted as it is.",
         yes=yes,
     )
     with suppress(DaemonNotRunning):

@@ -36,7 +36,7 @@ def host_facts(home: Path) -> HostFacts:
 def verdict_of(path: Path) -> str:
     """Return `ok` for a sound database, else what is damaged. No daemon has it open."""
     try:
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             return str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
         finally:

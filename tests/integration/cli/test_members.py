@@ -245,6 +245,32 @@ def test_a_reset_keeps_the_member_and_deletes_its_state() -> None:
         done(bob.home, "down")
 
 
+def test_leaving_and_a_reset_say_what_is_not_delivered_and_a_reset_leaves_no_file_on_its_way() -> None:
+    """Also in a folder whose name has a meaning in addresses: sends, files and messages are counted."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+        done(alice.home, "send", "bob", "hello")
+        until(lambda: bob.inbox(), "the message")
+        (made.root / "a.tar").write_bytes(b"content")
+        made.broker.kill()
+        done(bob.home, "send", "alice", "later")
+        done(bob.home, "file", "send", str(made.root / "a.tar"), "alice")
+        bob.stop()
+        home = bob.home.rename(bob.home.with_name("b#1%41"))
+        for command in (("leave",), ("daemon", "reset")):
+            asked = run(home, *command)
+            assert asked.code == 64
+            told = ("1 received messages", "1 accepted sends are not", "1 files or long texts are not shared")
+            assert [text for text in told if text not in asked.err] == []
+        spool = home / "daemon" / "demo" / "spool"
+        assert len(list(spool.iterdir())) == 1
+        done(home, "daemon", "reset", "--yes")
+        assert not spool.exists()
+        done(home, "up", "-d")
+        assert run(home, "file", "list", "--sent", "--json").json["items"] == []
+        done(home, "down")
+
+
 def test_a_profile_is_shown_to_others_and_an_invisible_member_is_not() -> None:
     """A change arrives at the other host; invisible means offline in every list."""
     with mesh("alice", "bob") as made:
