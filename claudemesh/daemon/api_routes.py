@@ -91,7 +91,7 @@ def make_routes(parts: Parts) -> api.ApiRoutes:
         keys=api.KeyRoutes(
             rotation=parts.restoring.rotation, keyring=base.keyring, verification=verification
         ),
-        peers=api.PeerRoutes(directory=directory, presence=presence, clock=clock, profile=profile, own=own),
+        peers=api.PeerRoutes(directory=directory, presence=presence, profile=profile, own=own),
         invites=api.InviteRoutes(directory=directory, call=link.call),
         members=api.MemberRoutes(acts=parts.acts, own=own, directory=directory, presence=presence),
         files=api.FileRoutes(

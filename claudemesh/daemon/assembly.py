@@ -187,7 +187,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         link=link,
         replies=replies,
         sync=sync,
-        presence=Presence(own_id, directory, sync, publish),
+        presence=Presence(own_id, directory, sync, publish, base.clock),
         clones=CloneWatch(own_id, base.conditions, publish, base.metrics.clone_suspected),
         topics=topics,
         mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),
@@ -377,5 +377,6 @@ async def finish(parts: Parts, *, receive_s: float, drain_s: float) -> None:
         await leave(parts.broker.link.call)
     await parts.broker.link.close()
     await parts.base.tasks.stop()
+    parts.broker.presence.keep_seen()
     await receiver.close()
     await parts.receiving.local.close()

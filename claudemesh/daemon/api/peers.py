@@ -17,7 +17,7 @@ from claudemesh.daemon.identity.presence import Presence
 from claudemesh.daemon.identity.profile import ProfileUpdates
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import has_control
-from claudemesh.runtime.clock import Clock, iso_ms
+from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.web.paging import MAX_PAGE, Item, page, page_limit
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
@@ -29,7 +29,6 @@ class PeerRoutes:
 
     directory: Directory
     presence: Presence
-    clock: Clock
     profile: ProfileUpdates
     own: OwnMember
 
@@ -73,7 +72,7 @@ class PeerRoutes:
 
     def _item(self, peer: Peer) -> dict[str, Any]:
         online = self.presence.is_online(peer.member_id)
-        seen_ms = self.clock.wall_ms() if online else self.presence.last_seen_ms(peer)
+        seen_ms = self.presence.last_seen_ms(peer)
         return {
             "name": peer.name,
             "pubkey": peer.pubkey,

@@ -267,6 +267,10 @@ class Directory(Lookup):
         self._remember(verified)
         return verified
 
+    def note_seen(self, peer: Peer) -> None:
+        """Note a member with another `last_seen_at`."""
+        self._remember(peer)
+
     def accept_name(self, name: str) -> Peer:
         """Move the pin of a name to the member that the broker lists under it, and return that member.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.changes import member_event
@@ -18,6 +19,7 @@ from claudemesh.daemon.identity.sync import DirectorySync
 from claudemesh.protocol.events import MAX_PRESENT, PresenceEvent
 from claudemesh.protocol.replies import PeerList
 from claudemesh.runtime.aside import Slices
+from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
 from claudemesh.runtime.sparse import SparseLog
 
@@ -40,11 +42,13 @@ class Presence:
         directory: Directory,
         sync: DirectorySync,
         publish: Callable[[Sequence[BusEvent]], None],
+        clock: Clock,
     ) -> None:
         self._own_id = own_id
         self._directory = directory
         self._sync = sync
         self._publish = publish
+        self._clock = clock
         self._is_linked = False
         self._is_told = False
         # Set when the online members are known, or when the broker does not send them by itself.
@@ -62,10 +66,14 @@ class Presence:
         return self._is_linked if member_id == self._own_id else member_id in self._online
 
     def last_seen_ms(self, peer: Peer) -> int | None:
-        """Return when an offline member was last seen, in Unix milliseconds of the broker's clock, or None.
+        """Return when a member was last seen, in Unix milliseconds of the broker's clock, or None.
 
+        One that is online is seen now, one that was online when the link was lost was seen then, by this
+        host's clock.
         A member that hides its presence has no such time: the moment when it hid is not when it left.
         """
+        if self.is_online(peer.member_id):
+            return self._clock.wall_ms()
         if not peer.visible:
             return None
         seen = self._seen.get(peer.member_id, 0)
@@ -85,11 +93,20 @@ class Presence:
         self._sync.link_up(asks_online=not told)
 
     def link_down(self) -> None:
-        """Note the loss of the link: no member counts as online."""
+        """Note the loss of the link: no member counts as online. Those that did were seen until now."""
         self._is_linked = False
+        self._seen.update(dict.fromkeys(self._online, self._clock.wall_ms()))
         self._is_known.set()
         self._online.clear()
         self._unnamed.clear()
+
+    def keep_seen(self) -> None:
+        """Put the times at which members were seen last into the directory, for the next start."""
+        self.link_down()
+        for member_id, seen_ms in self._seen.items():
+            peer = self._directory.by_id(member_id)
+            if peer is not None and seen_ms > (peer.last_seen_at or 0):
+                self._directory.note_seen(replace(peer, last_seen_at=seen_ms))
 
     async def take(self, news: PresenceEvent) -> None:
         """Apply a presence event of the broker. Other tasks of the loop run between parts of a large one."""

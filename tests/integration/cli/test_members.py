@@ -271,6 +271,30 @@ def test_leaving_and_a_reset_say_what_is_not_delivered_and_a_reset_leaves_no_fil
         done(home, "down")
 
 
+def test_the_last_seen_time_is_true_after_restarts_of_daemon_and_broker() -> None:
+    """It is that of the end of a presence, not of its beginning."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+
+        def seen(command: str) -> tuple[bool, str]:
+            items = run(alice.home, *command.split(), "--json").json["items"]
+            return next((item["online"], item["last_seen_at"]) for item in items if item["name"] == "bob")
+
+        until(lambda: seen("peers")[0], "the member is online")
+        until(lambda: bob.request("GET", "/v1/health")[1]["connected"], "the link")
+        later = seen("member list")[1]
+        assert later <= seen("peers")[1]
+        bob.stop()
+        until(lambda: not seen("peers")[0], "the member has gone")
+        gone = seen("peers")
+        assert gone[1] >= later
+        alice.stop()
+        made.broker.stop()
+        alice.start()
+        alice.ready(connected=False)
+        assert seen("peers") == seen("member list") == gone
+
+
 def test_a_profile_is_shown_to_others_and_an_invisible_member_is_not() -> None:
     """A change arrives at the other host; invisible means offline in every list."""
     with mesh("alice", "bob") as made:

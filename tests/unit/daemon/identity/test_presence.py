@@ -16,6 +16,7 @@ from claudemesh.daemon.identity.presence import Presence
 from claudemesh.protocol.events import PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, PeerList, peers
+from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, person
 
 ALICE, BOB, EVE = person("alice"), person("bob"), person("eve")
@@ -56,6 +57,7 @@ class Bench:
             self.directory,
             self.sync,  # type: ignore[arg-type]
             self.published.extend,
+            ManualClock(),
         )
 
     def hear(self, event: str, **data: Any) -> None:
@@ -114,6 +116,15 @@ def test_who_went_was_seen_last_at_that_moment(bench: Bench) -> None:
     bench.tell([], [BOB.member_id], at=1_700_000_000_000)
     assert bench.presence.last_seen_ms(peer) == 1_700_000_000_000
     assert bench.presence.last_seen_ms(replace(peer, visible=False)) is None
+
+
+def test_who_was_online_when_the_link_was_lost_was_seen_then_also_after_a_restart(bench: Bench) -> None:
+    """The list has the beginning of a presence, and a broker that is gone tells nothing."""
+    bench.tell([BOB.member_id], whole=True)
+    bench.presence.keep_seen()
+    peer = bench.directory.by_id(BOB.member_id)
+    assert peer is not None
+    assert peer.last_seen_at == bench.presence.last_seen_ms(peer) == ManualClock().wall_ms()
 
 
 def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: Bench) -> None:
