@@ -18,7 +18,8 @@ WAITED_FOR = ("accepted", "delivered", "notified", "shown", "acked")
 RECEIPTS = ("delivered", "shown", "acked")
 _ENDED = ("dead", "aborted")
 _SILENT = {"state": "queued", "detail": "no daemon answers"}
-_MISSING = {"state": "queued", "detail": "the outbox holds no send with this id"}
+_MISSING = "the outbox holds no send with this id"
+_FILE_ENDED = ("failed", "deleted")
 # The daemon answers earlier, when the state changes.
 _WAIT_MS = 20_000
 _POLL_S = 0.1
@@ -58,8 +59,12 @@ def _ask(client: LocalClient, any_id: str, state: str, left_s: float) -> dict[st
         if error.status != 404:
             raise
         # A long text has no row before its file is at the broker.
+        detail = error.body.get("detail", _MISSING)
+        if error.body.get("file_state") in _FILE_ENDED:
+            text = f"The send {any_id} does not leave: {detail.rstrip('.')}."
+            raise ExitWith(UNAVAILABLE, f"file_{error.body['file_state']}", text) from error
         time.sleep(_POLL_S)
-        return _MISSING
+        return {"state": "queued", "detail": detail.rstrip(".")}
 
 
 def print_progress(answer: Mapping[str, Any], row: Mapping[str, Any], *, as_json: bool) -> int:
@@ -69,8 +74,17 @@ def print_progress(answer: Mapping[str, Any], row: Mapping[str, Any], *, as_json
 
 
 def show_progress(client: LocalClient, any_id: str, *, as_json: bool) -> None:
-    """Print a send with the states that its recipients have told."""
-    row = client.get(f"/v1/outbox/{quote(any_id, safe='')}")
+    """Print a send with the states that its recipients have told.
+
+    Of a file or a long text that the broker does not have yet, print that.
+    """
+    try:
+        row = client.get(f"/v1/outbox/{quote(any_id, safe='')}")
+    except ApiError as error:
+        if as_json or "file_state" not in error.body:
+            raise
+        output.fields({"id": any_id, "state": error.body["detail"]})
+        return
     if as_json:
         output.print_items([row])
         return

@@ -32,6 +32,7 @@ def _outbox_routes(parts: Parts) -> api.OutboxRoutes:
         wall_of=stores.clocks.wall_of,
         watchers=stores.watchers,
         absence=partial(absence, stores.directory, broker.presence, lambda: broker.link.connected),
+        fate_of_file=parts.files.lists.fate,
     )
 
 

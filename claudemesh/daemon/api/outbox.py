@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,7 +63,8 @@ class OutboxRoutes:
     """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display.
 
     `absence` gets the key of a member, and whether a session is to show the message. It returns a clause that
-    says that the host is offline or shows no session, or None.
+    says that the host is offline or shows no session, or None. `fate_of_file` gets the client_message_id of a
+    send without a row, and returns what became of its file, or None.
     """
 
     store: OutboxStore
@@ -71,6 +72,7 @@ class OutboxRoutes:
     wall_of: Callable[[int], int]
     watchers: WaitingCallers
     absence: Callable[[str, bool], str | None]
+    fate_of_file: Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
     async def list_rows(self, request: Request) -> Reply:
         """Return sends of one status or of all, in the requested order."""
@@ -104,8 +106,7 @@ class OutboxRoutes:
     async def _progress(self, key: str) -> dict[str, Any]:
         row = await self.store.get(key)
         if row is None:
-            text = "The outbox holds no send with this id."
-            raise HttpRefusal(404, "not_found", text, next="claudemesh daemon outbox list")
+            raise await self._not_found(key)
         told = await self.store.receipts.of(row["id"], _RECIPIENTS)
         state, item = state_of(row, told), self._item(row)
         recipient = item.get("destination_ref") if item.get("destination_kind") == "dm" else None
@@ -122,6 +123,14 @@ class OutboxRoutes:
             ],
             "chain": [self._item(later) for later in row["chain"]],
         }
+
+    async def _not_found(self, key: str) -> HttpRefusal:
+        fate = await self.fate_of_file(key)
+        if fate is None:
+            text = "The outbox holds no send with this id."
+            return HttpRefusal(404, "not_found", text, next="claudemesh daemon outbox list")
+        text = f"The outbox holds no send with this id: {fate['detail']}"
+        return HttpRefusal(404, "not_found", f"{text.rstrip('.')}.", **fate)
 
     async def requeue(self, request: Request) -> Reply:
         """Send the message of a dead or pending row again under a new id, as it was or patched."""

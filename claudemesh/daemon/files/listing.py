@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.spool import Spool
@@ -17,6 +17,14 @@ from claudemesh.protocol.blob_replies import blob_noted
 from claudemesh.protocol.errors import ProtocolError
 
 Direction = Literal["in", "out"]
+
+# Clauses about files whose message is not in the outbox.
+_NOT_SENT: Final = {
+    ShareState.UPLOADING: "its file is on its way to the broker",
+    ShareState.ANNOUNCING: "its file is at the broker, and its message follows",
+    ShareState.FAILED: "its file was given up",
+    ShareState.DELETED: "its file was deleted",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +51,17 @@ class FileLists:
             items = [(one.number, {**one.item(), "sent": sent.get(one.file_id)}) for one in shared]
         more = str(items[limit - 1][0]) if len(items) > limit else None
         return [item for _, item in items[:limit]], more
+
+    async def fate(self, client_message_id: str) -> Mapping[str, Any] | None:
+        """Return the state of the file or long text of a send, and a clause about it.
+
+        Its message is in the outbox when the broker has the file. None: it is there, or no file has the id.
+        """
+        file = await self.store.by_send(client_message_id)
+        if file is None or file.state not in _NOT_SENT:
+            return None
+        clause = _NOT_SENT[file.state]
+        return {"file_state": file.state.value, "detail": f"{clause}: {file.error}" if file.error else clause}
 
     async def delete(self, file_id: str) -> Mapping[str, Any]:
         """Delete the blob of a shared file. Before its message has left, the message does not leave.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli import run
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 CONTENT = b"a canary of the content " * 70_000
@@ -141,3 +142,29 @@ def test_the_keys_of_the_host_are_not_shared(alice: Daemon, tmp_path: Path) -> N
     for path in (alice.root / "keypair.json", tmp_path / "link", alice.home / "daemon"):
         found = share(alice, path)
         assert found[0] == 400 and found[1]["error"] in ("own_directory", "not_a_regular_file")
+
+
+def test_a_send_whose_file_is_on_its_way_is_shown_as_that(alice: Daemon, made: Mesh, tmp_path: Path) -> None:
+    """The outbox has the send when the broker has the file. One whose file is deleted is not waited for."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    file_id = share(alice, path, client_message_id="on-its-way")[1]["file_id"]
+    assert alice.send("bob", "long " * 100_000, client_message_id="long-text")[0] == 202
+    for sent_id in ("on-its-way", "long-text"):
+        status, answer = alice.request("GET", f"/v1/outbox/{sent_id}")
+        assert (status, answer["error"], answer["file_state"]) == (404, "not_found", "uploading")
+        assert "its file is on its way to the broker" in made.cli(alice, "status", sent_id)
+    wait = ("wait", "--for", "message=on-its-way", "--state", "accepted", "--timeout")
+    assert "on its way to the broker" in run(alice.home, *wait, "1s").err
+    alice.request("POST", "/v1/file/delete", {"id": file_id})
+    ended = run(alice.home, *wait, "10m")
+    assert (ended.code, "its file was deleted" in ended.err) == (69, True)
+    assert "file_state" not in alice.request("GET", "/v1/outbox/never-sent")[1]
+
+
+def test_a_post_that_waits_for_a_key_says_so_in_the_list(alice: Daemon, made: Mesh) -> None:
+    """The topic has no key before its first post, and the broker is away."""
+    assert alice.post("all", "text", client_message_id="no-key")[0] == 202
+    assert alice.outbox()["no-key"]["waiting_for"] == "topic_key"
+    [line] = [row for row in made.cli(alice, "outbox", "list").splitlines() if row.startswith("no-key")]
+    assert line.endswith("waits for the key of its topic")
