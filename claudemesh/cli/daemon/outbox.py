@@ -24,6 +24,8 @@ _COLUMNS = (
     Column("attempts", "number"),
     Column("error", "body"),
 )
+# Causes of a wait, as the column of errors has them.
+_WAITS = {"topic_key": "waits for the key of its topic"}
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True)
@@ -92,7 +94,7 @@ def _cells(row: Mapping[str, Any], names: Mapping[str, str]) -> tuple[object, ..
         row["status"],
         row["enqueued_at"],
         row["attempts"],
-        row["last_error"],
+        row["last_error"] or _WAITS.get(str(row.get("waiting_for"))),
     )
 
 
