@@ -81,10 +81,9 @@ def send(
 ) -> None:
     """Send a file to a member, a topic or a queue.
 
-    PATH is a file, TO a member's name or public key, #TOPIC or queue:NAME. A directory is packed first, as
-    with tar. Exit code 0 means that an
-    encrypted copy is on this host's disk: the file may change or vanish, and an upload that is interrupted
-    resumes by itself. Ctrl-C ends only the display.
+    PATH is a file, TO a member's name or public key, #TOPIC or queue:NAME. Pack a directory first, for
+    example with tar. Exit code 0 means that an encrypted copy is on this host's disk: the file may change or
+    vanish, and an upload that is interrupted resumes by itself. Ctrl-C ends only the display.
 
     \b
     Examples:
@@ -109,6 +108,7 @@ def send(
             line["sent"] = line["size"]
         if as_json:
             output.print_json(_only(line, _SENDING))
+        progress.tell(line["error"])
         progress.show(line["sent"], line["size"])
     progress.end()
     if line["state"] != "shared":
@@ -187,9 +187,10 @@ def list_files(sent: bool, mesh: str | None, as_json: bool) -> None:
         output.print_items(items)
         return
     party, when = ("to", "created_at") if sent else ("sender_name", "received_at")
+    size, shown = Column("size", "bytes"), ("file_id", "name", "size", "state", party, when, "error")
     output.table(
-        (Column("file_id", is_key=True), "name", Column("size", "bytes"), "state", party, when),
-        [[item[name] for name in ("file_id", "name", "size", "state", party, when)] for item in items],
+        (Column("file_id", is_key=True), "name", size, "state", party, when, Column("error", "body")),
+        [[item[name] for name in shown] for item in items],
     )
 
 
@@ -280,6 +281,15 @@ class _Progress:
         self._name = name
         self._is_shown = not as_json and sys.stderr.isatty()
         self._has_line = False
+        self._told: str | None = None
+
+    def tell(self, error: str | None) -> None:
+        """Write the cause of a wait on a line of its own, once."""
+        if not self._is_shown or error == self._told:
+            return
+        self._told = error
+        if error is not None:
+            sys.stderr.write(f"\r\x1b[K{output.safe(error)}\n")
 
     def show(self, done: int, total: int) -> None:
         """Show the bytes of a transfer."""
