@@ -81,6 +81,8 @@ _NO_SOCKET = {
     errno.EOPNOTSUPP,
     errno.ENOSYS,
 }
+# The code of `DaemonNotRunning` when no daemon starts any more.
+_ENDED = "membership_ended"
 _CAPABILITY = os.environ.get("CLAUDEMESH_CAPABILITY_TOKEN")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -105,9 +107,15 @@ class DaemonError(Exception):
 
 
 class DaemonNotRunning(DaemonError):
-    """No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon."""
+    """No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon.
 
-    retryable = True
+    With the code `membership_ended`, none starts any more: this host was revoked or has left.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a daemon may start."""
+        return self.code != _ENDED
 
 
 class UnsafeSocket(DaemonError):
@@ -500,7 +508,18 @@ def _ack_body(ids: list[str], as_: str) -> dict[str, Any]:
     return {"ids": ids, "as": as_}
 
 
+def _may_start(path: Path) -> bool:
+    """Tell whether a daemon may start: the membership of this host lasts."""
+    return not os.path.exists(os.path.join(os.path.dirname(path), "ended.json"))  # noqa: PTH110, PTH118, PTH120
+
+
 def _not_running(path: Path, error: BaseException) -> DaemonNotRunning:
+    if not _may_start(path):
+        text = (
+            f"No daemon answers on {path}, and none starts: the membership of this host has ended. "
+            f"`claudemesh leave --mesh {Path(_absolute(path)).parent.name}` removes what it keeps here."
+        )
+        return DaemonNotRunning(_ENDED, text)
     text = f"No daemon answers on {path} ({error}): start it with `claudemesh daemon up -d`."
     return DaemonNotRunning("daemon_not_running", text)
 
@@ -694,7 +713,8 @@ class _Place:
         """Return the seconds to wait before the next connection; raises an error that is no passing one."""
         begun = self.since is not None or patient
         if isinstance(error, DaemonError):
-            passing = isinstance(error, DaemonNotRunning) or error.status == 429 or error.status >= 500
+            away = isinstance(error, DaemonNotRunning) and error.retryable
+            passing = away or error.status == 429 or error.status >= 500
             may_pass = begun or (error.status == 429 and self._failures < _ATTEMPTS)
             if not (passing and may_pass):
                 raise error
@@ -1489,7 +1509,7 @@ class AsyncDaemon:
         if isinstance(error, DaemonError) and not isinstance(error, DaemonNotRunning):
             passing = error.status == 429 and failures < _ATTEMPTS - 1
             return passing or (patient and (error.status == 429 or error.status >= 500))
-        return patient or (self._known and waited_s < _RESTART_S)
+        return _may_start(self._path) and (patient or (self._known and waited_s < _RESTART_S))
 
     def _left_s(self, until: float | None) -> float:
         """Return the longest time to wait now; raises `_Over` at the end of an iterator."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from claudemesh.home.ended import Ended, save_ended
 from tests.sdk.conformance import Answers, Driver
 from tests.support.processes import Daemon, Mesh, until
 
@@ -52,6 +53,12 @@ def started(command: list[str], daemon: Daemon, folder: Path, **environment: str
 def nowhere(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
     """A socket that is not there."""
     return started(command, daemon, folder, CLAUDEMESH_DAEMON_SOCK=str(folder / "sock"))
+
+
+def former(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
+    """The folder of a member that was revoked, without a daemon."""
+    save_ended(folder / "ended.json", Ended("revoked"))
+    return nowhere(command, daemon, folder, stack)
 
 
 def sandbox(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
@@ -178,6 +185,7 @@ def _whole(value: dict[str, Any]) -> bytes:
 
 PLACES: Mapping[str, Callable[[list[str], Daemon, Path, ExitStack], Driver]] = {
     "nowhere": nowhere,
+    "former": former,
     "sandbox": sandbox,
     "foreign": foreign,
     "older": older,

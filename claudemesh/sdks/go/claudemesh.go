@@ -57,6 +57,9 @@ const (
 	alphabet       = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 )
 
+// The code of ErrDaemonNotRunning when no daemon starts any more.
+const ended = "membership_ended"
+
 var capability = os.Getenv("CLAUDEMESH_CAPABILITY_TOKEN")
 
 // A Kind of errors, for errors.Is.
@@ -69,7 +72,8 @@ func (k *Kind) Error() string { return k.name }
 
 // The kinds of errors. errors.Is(err, ErrConflict) is true for ErrIdempotencyConflict too.
 var (
-	// ErrDaemonNotRunning: no daemon answers; `claudemesh daemon up -d` starts it.
+	// ErrDaemonNotRunning: no daemon answers; `claudemesh daemon up -d` starts it. With the code
+	// membership_ended, none starts any more: this host was revoked or has left.
 	ErrDaemonNotRunning = &Kind{"DaemonNotRunning", nil}
 	// ErrUnsafeSocket: another user could read what is sent.
 	ErrUnsafeSocket = &Kind{"UnsafeSocket", nil}
@@ -138,7 +142,7 @@ func (e *Error) Retryable() bool {
 	case 408, 429, 503, 507:
 		return true
 	}
-	return e.Kind == ErrDaemonNotRunning || e.Kind == ErrNoReply
+	return (e.Kind == ErrDaemonNotRunning && e.Code != ended) || e.Kind == ErrNoReply
 }
 
 // Options of a client. The zero value finds the only mesh of this host.
@@ -1070,7 +1074,7 @@ func (e *Events) Next() bool {
 		begun := e.since != nil || e.client.patient
 		var told *Error
 		if errors.As(failure, &told) {
-			passing := told.Kind == ErrDaemonNotRunning || told.Status == 429 || told.Status >= 500
+			passing := (told.Kind == ErrDaemonNotRunning && told.Retryable()) || told.Status == 429 || told.Status >= 500
 			if !passing || (!begun && (told.Status != 429 || e.failures >= attempts)) {
 				e.fail(failure)
 				return false
@@ -1243,7 +1247,7 @@ func (c *Client) ask(ctx context.Context, method, route string, body, out any, i
 		patient := isStep && (known || c.patient)
 		passing := (told.Status == 429 && failures < attempts-1) || (patient && (told.Status == 429 || told.Status >= 500))
 		if told.Kind == ErrDaemonNotRunning {
-			passing = patient || (known && waited < restart)
+			passing = mayStart(c.path) && (patient || (known && waited < restart))
 		}
 		if !passing {
 			return err
@@ -1470,7 +1474,18 @@ func closedError() *Error {
 	return &Error{Kind: ErrClientClosed, Code: "client_closed", Message: "This client was closed."}
 }
 
+// mayStart tells whether a daemon may start: the membership of this host lasts.
+func mayStart(path string) bool {
+	_, missing := os.Stat(filepath.Join(filepath.Dir(path), "ended.json"))
+	return missing != nil
+}
+
 func notRunning(path string, err error) *Error {
+	if !mayStart(path) {
+		text := fmt.Sprintf("No daemon answers on %s, and none starts: the membership of this host has ended. "+
+			"`claudemesh leave --mesh %s` removes what it keeps here.", path, filepath.Base(filepath.Dir(path)))
+		return &Error{Kind: ErrDaemonNotRunning, Code: ended, Message: text}
+	}
 	text := fmt.Sprintf("No daemon answers on %s (%v): start it with `claudemesh daemon up -d`.", path, err)
 	return &Error{Kind: ErrDaemonNotRunning, Code: "daemon_not_running", Message: text}
 }

@@ -37,6 +37,8 @@ const KEPT = 8;
  * loopback: its old port may be another program's by now.
  */
 const NO_SOCKET = new Set(["EPERM", "EACCES", "EAFNOSUPPORT", "EPROTONOSUPPORT", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"]);
+/** The code of `DaemonNotRunning` when no daemon starts any more. */
+const ENDED = "membership_ended";
 const CAPABILITY = process.env["CLAUDEMESH_CAPABILITY_TOKEN"];
 const ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -68,10 +70,13 @@ export class DaemonError extends Error {
   }
 }
 
-/** No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon. */
+/**
+ * No daemon answers on the socket: `claudemesh daemon up -d` starts the daemon. With the code
+ * `membership_ended`, none starts any more: this host was revoked or has left.
+ */
 export class DaemonNotRunning extends DaemonError {
   override get retryable(): boolean {
-    return true;
+    return this.code !== ENDED;
   }
 }
 /** Another user could read what is sent, by the socket or a folder above it. */
@@ -830,7 +835,8 @@ export class Daemon {
       if (failure === STALE) continue;
       const begun = place.since !== undefined || this.#patient;
       if (failure instanceof DaemonError) {
-        const passing = failure instanceof DaemonNotRunning || failure.status === 429 || failure.status >= 500;
+        const isAway = failure instanceof DaemonNotRunning && failure.retryable;
+        const passing = isAway || failure.status === 429 || failure.status >= 500;
         const mayPass = begun || (failure.status === 429 && place.failures < ATTEMPTS);
         if (!passing || !mayPass) throw failure;
       }
@@ -899,7 +905,7 @@ export class Daemon {
       const isAway = error instanceof DaemonNotRunning;
       const isBusy = error.status === 429;
       const passing = isAway
-        ? patient || (this.#known && waited < RESTART_MS)
+        ? mayStart(this.#path) && (patient || (this.#known && waited < RESTART_MS))
         : (isBusy && failures < ATTEMPTS - 1) || (patient && (isBusy || error.status >= 500));
       if (!passing) throw error;
       await this.#pause(pauseMs(failures++), how.signal, how.until, isLast);
@@ -1180,7 +1186,18 @@ function unsupported(route: string, daemonVersion: string): Unsupported {
   return new Unsupported("unsupported", text);
 }
 
+/** Tell whether a daemon may start: the membership of this host lasts. */
+function mayStart(socket: string): boolean {
+  return !fs.existsSync(path.join(path.dirname(socket), "ended.json"));
+}
+
 function notRunning(socket: string, error: unknown): DaemonNotRunning {
+  if (!mayStart(socket)) {
+    const text =
+      `No daemon answers on ${socket}, and none starts: the membership of this host has ended. ` +
+      `\`claudemesh leave --mesh ${path.basename(path.dirname(socket))}\` removes what it keeps here.`;
+    return new DaemonNotRunning(ENDED, text);
+  }
   const reason = error instanceof Error ? error.message : String(error);
   const text = `No daemon answers on ${socket} (${reason}): start it with \`claudemesh daemon up -d\`.`;
   return new DaemonNotRunning("daemon_not_running", text);
