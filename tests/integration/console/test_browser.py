@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import claudemesh
 from claudemesh.runtime.files import write_atomic
@@ -54,6 +54,10 @@ def address(daemon: Daemon) -> str:
     assert done.json.keys() == {"schema", "next", "url", "port", "expires_in_s", "opened", "tunnel"}
     url: str = done.json["url"]
     return url
+
+
+def received(daemon: Daemon, body: str) -> int:
+    return sum(one["body"] == body for one in daemon.inbox())
 
 
 @pytest.fixture
@@ -171,6 +175,29 @@ def test_a_reply_reaches_the_sender(team: Mesh, page: Page) -> None:
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_text("Stored on this host")).to_be_visible()
     until(lambda: any(one["body"] == "yes, go on" for one in bob.inbox()), "the reply")
+
+
+def test_a_text_whose_answer_was_lost_can_go_to_another_member(team: Mesh, page: Page) -> None:
+    """Another destination makes another send; the same form again is the same one."""
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    show(page, "Messages")
+    page.get_by_role("button", name="Write").click()
+    page.get_by_label("To", exact=True).fill("bob")
+    page.get_by_label("Message", exact=True).last.fill("who reads this?")
+    page.route("**/v1/send", lose, times=2)
+    for _ in range(2):
+        with page.expect_event("requestfailed"):
+            page.get_by_role("button", name="Send").click()
+        expect(page.get_by_text("There is no answer.")).to_be_visible()
+    page.get_by_label("To", exact=True).fill("alice")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Stored on this host")).to_be_visible()
+    daemons = team.daemons.values()
+    until(lambda: all(received(one, "who reads this?") == 1 for one in daemons), "each has it once")
 
 
 def test_the_page_comes_back_by_itself_when_the_daemon_was_restarted(team: Mesh, page: Page) -> None:

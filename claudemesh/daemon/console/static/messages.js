@@ -256,34 +256,34 @@ function Writing({ close }) {
     </datalist>
     <${Form}
       label="Message"
+      to=${to}
       send=${(text, id) => call("POST", "/v1/send", { to, message: text, client_message_id: id, receipt: "shown" })}
     />
   `;
 }
 
-/** A text and a button. The id of a send is made once for a text, so a click after a lost answer is the same send. */
-function Form({ label, send }) {
+/** A text and a button. A click after a lost answer is the same send, unless the text or `to` was changed. */
+function Form({ label, to, send }) {
   const [text, setText] = useState("");
   const [told, tell] = useState({ kind: "", text: "" });
-  const id = useRef(null);
+  const tried = useRef(null);
   const submit = async (event) => {
     event.preventDefault();
     if (!text.trim()) return tell({ kind: "error", text: "Write a text first." });
-    id.current ??= `console-${crypto.randomUUID()}`;
+    if (tried.current?.text !== text || tried.current.to !== to) {
+      tried.current = { text, to, id: `console-${crypto.randomUUID()}` };
+    }
     try {
-      await send(text, id.current);
-      setText("");
-      id.current = null;
+      await send(text, tried.current.id);
+      setText((now) => (now === text ? "" : now));
+      tried.current = null;
       tell({ kind: "done", text: "Stored on this host; it leaves by itself." });
       refresh("sends", "health");
     } catch (refusal) {
       tell({ kind: "error", text: refusal.message });
     }
   };
-  const typed = (event) => {
-    id.current = null;
-    setText(event.target.value);
-  };
+  const typed = (event) => setText(event.target.value);
   const hurry = (event) => (event.ctrlKey || event.metaKey) && event.key === "Enter" && submit(event);
   return html`
     <form class="write" onSubmit=${submit}>
