@@ -300,6 +300,25 @@ def test_the_views_tell_of_the_time_before_the_page_was_opened(team: Mesh, page:
     expect(page.get_by_role("row").filter(has_text="log_level")).to_have_count(0)
 
 
+def test_a_view_shows_a_reload_of_settings_and_a_topic_that_came_since(team: Mesh, page: Page) -> None:
+    """Neither has an event. The page has been open for the whole time."""
+    alice = team.daemons["alice"]
+    config = alice.root / "config.toml"
+    before = config.read_text()
+    config.write_text(f"{before}[inbox]\nretention_days = 77\n")
+    try:
+        assert alice.request("POST", "/v1/reload")[1]["error"] is None
+        show(page, "Settings")
+        row = page.get_by_role("row").filter(has_text="[inbox] retention_days")
+        expect(row.filter(has_text="77")).to_be_visible()
+        assert alice.request("POST", "/v1/topic/create", {"topic": "since-then"})[0] < 300
+        show(page, "Topics")
+        expect(page.get_by_role("row").filter(has_text="since-then")).to_be_visible()
+    finally:
+        config.write_text(before)
+        alice.request("POST", "/v1/reload")
+
+
 def test_the_profile_of_this_host_is_changed(team: Mesh, page: Page) -> None:
     show(page, "Members")
     page.get_by_label("Status").fill("reviewing")

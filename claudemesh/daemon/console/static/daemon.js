@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "/console/preact.js";
 import { call } from "/console/api.js";
-import { useStore } from "/console/state.js";
+import { refresh, useStore } from "/console/state.js";
 import { plain } from "/console/format.js";
 import { Empty, Table, Tag, Time } from "/console/parts.js";
 
@@ -34,6 +34,7 @@ export function Settings() {
   const { config } = useStore();
   const [origins, setOrigins] = useState({});
   const [isChanged, filter] = useState(false);
+  useEffect(() => refresh("config"), []);
   useEffect(() => {
     call("GET", "/v1/config/origins").then((found) => setOrigins(found.origins), () => setOrigins({}));
   }, [config]);

@@ -63,6 +63,7 @@ function Profile() {
 
 export function Topics() {
   const { topics } = useStore();
+  useEffect(() => refresh("topics"), []);
   if (topics.length === 0) return html`<${Empty}>No topic. <code>claudemesh topic create builds</code> makes one.</${Empty}>`;
   return html`
     <h2>Topics and queues</h2>

@@ -23,7 +23,7 @@ export function Sends() {
       )}
     </p>
     ${shown.length === 0
-      ? html`<${Empty}>${kind === "open" ? "No send waits, and none was given up." : "This host has sent nothing yet."}</${Empty}>`
+      ? html`<${Empty}>${kind === "open" ? "No send waits, and none was given up." : html`This host has sent nothing yet. <a href="#/messages">Messages</a> has a form to write.`}</${Empty}>`
       : html`
           <${Table}
             label="Sends"

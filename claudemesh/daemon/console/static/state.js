@@ -157,6 +157,7 @@ export function destinationOf(send, peers) {
 // Parts of the state that an event makes stale, loaded again at most once a second each.
 const REFRESH = {
   activity: async () => change({ activity: await known("/v1/activity") }),
+  config: async () => change({ config: await call("GET", "/v1/config") }),
   health: async () => change({ health: await call("GET", "/v1/health") }),
   sends: async () => change({ sends: await sendList() }),
   peers: async () => change({ peers: await all("/v1/peers") }),
@@ -202,9 +203,9 @@ async function listen() {
   const controller = new AbortController();
   const leaveHidden = () => document.hidden && controller.abort();
   document.addEventListener("visibilitychange", leaveHidden);
-  // Numbers without an event of their own: the queue, sessions, and sends on their way.
+  // Parts without an event of their own: the queue, sessions, sends on their way, topics, and a reload of settings.
   const timer = setInterval(() => refresh("health", "sends", "sessions"), 5000);
-  const slow = setInterval(() => refresh("activity"), 30000);
+  const slow = setInterval(() => refresh("activity", "config", "topics"), 30000);
   try {
     for await (const event of events(newest, controller.signal)) {
       if (event.name === "message") arrived(event.data);
