@@ -319,6 +319,27 @@ def test_a_view_shows_a_reload_of_settings_and_a_topic_that_came_since(team: Mes
         alice.request("POST", "/v1/reload")
 
 
+def test_a_run_of_a_hook_shows_whether_it_went_well(team: Mesh, page: Page) -> None:
+    """The outcome of a run is its exit code, 0 for one that went well."""
+    alice, hooks = team.daemons["alice"], team.daemons["alice"].root / "hooks"
+    hooks.mkdir(mode=0o700)
+    script = hooks / "on-dm"
+    script.write_text("#!/bin/sh\nread -r event\ncase $event in *wrong*) exit 3;; esac\n")
+    script.chmod(0o700)
+    (hooks / "hooks.toml").write_text("[on-dm]\n")
+    try:
+        assert alice.request("POST", "/v1/reload")[1]["error"] is None
+        show(page, "Hooks")
+        rows = page.get_by_role("row").filter(has_text="on-dm")
+        for text, number, tag, kind in (("right", 1, "ok", "good"), ("wrong", 2, "failed", "bad")):
+            assert team.daemons["bob"].send("alice", text)[0] == 202
+            expect(rows).to_have_count(number)
+            expect(rows.first.locator(f".tag.{kind}")).to_have_text(tag)
+    finally:
+        shutil.rmtree(hooks)
+        alice.request("POST", "/v1/reload")
+
+
 def test_the_profile_of_this_host_is_changed(team: Mesh, page: Page) -> None:
     show(page, "Members")
     page.get_by_label("Status").fill("reviewing")

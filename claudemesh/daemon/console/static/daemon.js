@@ -6,8 +6,12 @@ import { refresh, useStore } from "/console/state.js";
 import { plain } from "/console/format.js";
 import { Empty, Table, Tag, Time } from "/console/parts.js";
 
+// The outcome of a run is its exit code, or a word when there is none: timeout, signal or not_started.
+const outcomeOf = ({ outcome }) => (outcome === "0" ? "ok" : /^\d+$/.test(outcome) ? "failed" : outcome.replaceAll("_", " "));
+
 export function Hooks() {
   const { hookRuns } = useStore();
+  useEffect(() => refresh("hookRuns"), []);
   return html`
     <h2>The last runs of hooks since the start of the daemon</h2>
     ${hookRuns.length === 0
@@ -19,7 +23,7 @@ export function Hooks() {
             keyOf=${(one) => `${one.hook}-${one.event_id}-${one.ended_at}`}
             columns=${[
               ["Hook", (one) => html`<b>${plain(one.hook)}</b>`],
-              ["Outcome", (one) => html`<${Tag} kind=${one.outcome === "ok" ? "good" : "bad"}>${one.outcome}</${Tag}>`],
+              ["Outcome", (one) => html`<${Tag} kind=${outcomeOf(one) === "ok" ? "good" : "bad"}>${outcomeOf(one)}</${Tag}>`],
               ["Exit", (one) => one.exit ?? "–", "number"],
               ["Replied", (one) => (one.replied ? "yes" : "no")],
               ["Time", (one) => `${one.duration_ms} ms`, "number"],

@@ -157,6 +157,7 @@ export function destinationOf(send, peers) {
 // Parts of the state that an event makes stale, loaded again at most once a second each.
 const REFRESH = {
   activity: async () => change({ activity: await known("/v1/activity") }),
+  hookRuns: async () => change({ hookRuns: (await known("/v1/hook_runs"))?.items ?? state.hookRuns }),
   config: async () => change({ config: await call("GET", "/v1/config") }),
   health: async () => change({ health: await call("GET", "/v1/health") }),
   sends: async () => change({ sends: await sendList() }),
