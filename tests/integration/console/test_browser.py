@@ -340,6 +340,18 @@ def test_a_run_of_a_hook_shows_whether_it_went_well(team: Mesh, page: Page) -> N
         alice.request("POST", "/v1/reload")
 
 
+def test_a_count_of_the_day_that_is_cut_off_says_so(page: Page) -> None:
+    """The daemon counts at most 10,000 messages in each quarter of an hour."""
+    counts = page.evaluate(
+        """async () => {
+            const { today } = await import("/console/chart.js");
+            const since = new Date().toISOString();
+            return today({ since, bucket_s: 900, received: [2, 10000], sent: [3, 4], most_counted: 10000 });
+        }"""
+    )
+    assert counts == ["10002+", "7"]
+
+
 def test_the_profile_of_this_host_is_changed(team: Mesh, page: Page) -> None:
     show(page, "Members")
     page.get_by_label("Status").fill("reviewing")

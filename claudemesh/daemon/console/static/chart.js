@@ -6,12 +6,15 @@ const WIDTH = 480;
 const HALF = 34;
 const PER_HOUR = 4; // the daemon counts quarters of an hour
 
-/** Return the sums of received and sent messages since midnight of this browser's time zone. */
-export function today({ since, bucket_s, received, sent }) {
+/** Return the sums of received and sent messages since midnight of this browser's time zone, as texts. */
+export function today({ since, bucket_s, received, sent, most_counted }) {
   const midnight = new Date().setHours(0, 0, 0, 0);
   const first = Math.max(0, Math.ceil((midnight - new Date(since)) / (bucket_s * 1000)));
-  return [sum(received.slice(first)), sum(sent.slice(first))];
+  return [summed(received.slice(first), most_counted), summed(sent.slice(first), most_counted)];
 }
+
+/** Return a sum. The daemon counts no quarter of an hour further than `most`: there may be more then. */
+const summed = (counts, most) => `${sum(counts)}${counts.some((count) => count >= most) ? "+" : ""}`;
 
 /** The last 24 hours. `label` is a text for readers who do not see it. */
 export function Day({ activity }) {
@@ -25,8 +28,8 @@ export function Day({ activity }) {
   return html`
     <figure class="chart">
       <figcaption>
-        Last 24 hours: <span class="key received">${sum(received)} received</span>, <span class="key sent">${sum(sent)} sent</span>,
-        at most ${most} an hour
+        Last 24 hours: <span class="key received">${summed(activity.received, activity.most_counted)} received</span>,
+        ${" "}<span class="key sent">${summed(activity.sent, activity.most_counted)} sent</span>, at most ${most} an hour
       </figcaption>
       <svg viewBox="0 0 ${WIDTH} ${2 * HALF + 2}" role="img" aria-label="Messages in each of the last 24 hours" preserveAspectRatio="none">
         <line x1="0" x2=${WIDTH} y1=${HALF + 1} y2=${HALF + 1} />
