@@ -35,7 +35,7 @@ from claudemesh.runtime.web.routes import Request, Route
 
 _LONGEST_WAIT_MS = 30_000
 _WAIT_MS = 10_000
-_MAX_PATH = 512
+_MAX_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,8 @@ def _message_id() -> Parameter:
 
 
 def _out() -> Parameter:
-    return Parameter("out", {"type": "string", "maxLength": _MAX_PATH}, "an absolute path", str)
+    schema = {"type": "string", "maxLength": _MAX_PATH}
+    return Parameter("out", schema, "an absolute path", str, longest=_MAX_PATH)
 
 
 _FETCHED = {200: FileFetched, 202: FileFetching}

@@ -21,7 +21,7 @@ _SHOWN_CHARACTERS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One query parameter: its JSON schema, the allowed values in words, and its parser.
+    """One query parameter: its JSON schema, the allowed values in words, its parser and its longest text.
 
     `read` raises `ValueError` or `ProtocolError` for anything else, which becomes an error with `code`.
     """
@@ -32,6 +32,7 @@ class Parameter:
     read: Callable[[str], Any]
     default: Any = None
     code: str = INVALID
+    longest: int = _LONGEST
 
 
 def parse_query(raw: bytes, parameters: Sequence[Parameter]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
 
 def _read(parameter: Parameter, text: str) -> Any:
     try:
-        if len(text) <= _LONGEST:
+        if len(text) <= parameter.longest:
             return parameter.read(text)
     except (ValueError, OverflowError, ProtocolError):
         pass

@@ -367,6 +367,17 @@ def test_files_by_the_command_line(pair: Mesh, tmp_path: Path) -> None:
     pair.cli(alice, "file", "delete", file_id)
 
 
+def test_a_long_path_is_taken_by_the_query_as_by_the_body(pair: Mesh, tmp_path: Path) -> None:
+    """A path of the system may have 4096 bytes."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    file_id = share(alice, written(tmp_path / "file"))
+    announced(bob, file_id)
+    out = tmp_path.joinpath(*["d" * 200] * 3)
+    out.mkdir(parents=True)
+    status, answer = bob.request("GET", f"/v1/file/get?id={file_id}&out={out}")
+    assert (status, answer.get("path")) == (200, str(out / "file"))
+
+
 def test_a_file_to_a_topic_reaches_each_subscriber(pair: Mesh, tmp_path: Path) -> None:
     """A message of any kind announces files."""
     alice, bob = pair.daemons["alice"], pair.daemons["bob"]
