@@ -12,7 +12,7 @@ pin. A member that a statement has revoked stays revoked here (judging.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -340,14 +340,10 @@ class Directory(Lookup):
         """Mark members that have left the mesh; return whether that changed any."""
         return self._set_status(member_ids, LEFT)
 
-    def only_listed(self, member_ids: Collection[str]) -> bool:
-        """Mark members that a complete list lacks; return whether that changed any."""
-        missing = [
-            peer.member_id
-            for peer in self._by_id.values()
-            if peer.status == ACTIVE and peer.member_id not in member_ids
-        ]
-        return self._set_status(missing, UNLISTED)
+    def unlist(self, member_id: str) -> bool:
+        """Mark a member that a complete list lacks, unless it has left; return whether that changed it."""
+        peer = self._by_id.get(member_id)
+        return peer is not None and peer.status == ACTIVE and self._set_status((member_id,), UNLISTED)
 
     def _set_status(self, member_ids: Iterable[str], status: str) -> bool:
         changed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from claudemesh.daemon.identity.members import Members
 from claudemesh.daemon.identity.nearby import MORE_THAN_LISTED, candidates
@@ -29,6 +29,11 @@ class Lookup:
     def by_name(self, name: str) -> Peer | None:
         """Find a member by name, without regard to case."""
         return self._members.by_name(name)
+
+    def missing_in(self, member_ids: Collection[str]) -> list[str]:
+        """Return the ids of active members that a complete list lacks."""
+        peers = self._members.by_id.values()
+        return [one.member_id for one in peers if one.status == ACTIVE and one.member_id not in member_ids]
 
     def resolve(self, *, name: str | None, key: str | None) -> Peer:
         """Find the member that a send names, by name or by an ed25519 key.

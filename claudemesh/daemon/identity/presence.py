@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from claudemesh.daemon.bus import BusEvent
@@ -163,9 +163,10 @@ class Presence:
             log.warning("presence_not_believed", online=online)
         return online <= MAX_PRESENT
 
-    def _announce(self, changed: Mapping[str, bool]) -> None:
+    def _announce(self, changed: dict[str, bool]) -> None:
         """Publish changes, each with the member's name, or of very many at once only the numbers."""
-        changed = {member_id: online for member_id, online in changed.items() if member_id != self._own_id}
+        # A copy of very many would hold the loop.
+        changed.pop(self._own_id, None)
         if len(changed) > _PUBLISHED:
             came = sum(changed.values())
             self._publish([BusEvent("peers_changed", {"online": came, "offline": len(changed) - came})])

@@ -158,7 +158,7 @@ class DirectorySync:
             if len(listed) > MAX_MEMBERS:
                 raise ProtocolError("bad_reply", f"The broker lists more than {MAX_MEMBERS} members.")
             if page.next is None:
-                if page.is_whole and directory.only_listed(listed):
+                if page.is_whole and await self._unlist_slowly(listed):
                     changed = True
                     await self._judge_again()
                 self._note(page.version)
@@ -185,8 +185,10 @@ class DirectorySync:
     async def _take_slowly(self, page: PeerList) -> bool:
         """Apply a page. Other tasks of the loop run between its entries."""
         # Members that have left come first: another one may have taken a name that they have released.
-        changed = self._directory.gone(page.gone)
-        slices = Slices()
+        changed, slices = False, Slices()
+        for member_id in page.gone:
+            await slices.rest()
+            changed |= self._directory.gone((member_id,))
         for entry in page.items:
             await slices.rest()
             await self._directory.prove(entry)
@@ -194,6 +196,14 @@ class DirectorySync:
         if changed:
             await self._judge_again()
         self._take_aside(page)
+        return changed
+
+    async def _unlist_slowly(self, listed: Collection[str]) -> bool:
+        """Mark members that a complete list lacks. Other tasks of the loop run between them."""
+        changed, slices = False, Slices()
+        for member_id in self._directory.missing_in(listed):
+            await slices.rest()
+            changed |= self._directory.unlist(member_id)
         return changed
 
     async def _judge_again(self) -> None:

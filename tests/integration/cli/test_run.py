@@ -110,7 +110,8 @@ def test_a_file_that_is_not_shared_in_time_is_named(environment: dict[str, str],
     (tmp_path / "build.tar").write_bytes(b"content")
     with mesh("alice") as made:
         link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
-        share = f'kill -KILL {made.broker.pid}; {MODULE} file send "{tmp_path}/build.tar" alice'
+        known = f"until {MODULE} peers --json | grep -q alice; do :; done"
+        share = f'{known}; kill -KILL {made.broker.pid}; {MODULE} file send "{tmp_path}/build.tar" alice'
         own = {**environment, "CLAUDEMESH_INVITE": link}
         ran = run(own, "--drain-timeout", "1s", "--", "sh", "-c", share)
     assert ran.code == 75, ran.err
