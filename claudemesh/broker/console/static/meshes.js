@@ -22,9 +22,9 @@ export function Meshes() {
         ["Name", (one) => html`<a href="#/members" onClick=${() => choose(one.slug)}><b>${plain(one.slug)}</b></a>`],
         ["Online", (one) => one.online, "number"],
         ["Clones", (one) => one.clone_concurrency_policy],
-        ["Rate", (one) => rate(one.rate_limit_per_minute)],
-        ["Of a member", (one) => rate(one.member_rate_limit_per_minute)],
-        ["Stored", (one) => bytes(one.stored_bytes)],
+        ["Rate limit", (one) => rate(one.rate_limit_per_minute)],
+        ["Rate limit of a member", (one) => rate(one.member_rate_limit_per_minute)],
+        ["Storage limit", (one) => bytes(one.stored_bytes)],
         ["Retention", (one) => (one.message_retention_days === null ? "default" : `${one.message_retention_days} days`)],
         ["Created", (one) => html`<${Time} at=${one.created_at} />`],
       ]}
