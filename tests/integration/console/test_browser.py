@@ -528,6 +528,25 @@ def test_every_view_fits_a_narrow_window(team: Mesh, browser: Browser, scheme: A
             assert severe_findings(narrow) == [], view
 
 
+def test_the_keyboard_follows_a_message_in_a_narrow_window_and_comes_back(
+    team: Mesh, browser: Browser
+) -> None:
+    """The list is hidden while a message is shown, and the other way round."""
+    alice, bob = team.daemons["alice"], team.daemons["bob"]
+    assert bob.send("alice", "read me by keyboard")[0] in (200, 202)
+    until(lambda: any(one["body"] == "read me by keyboard" for one in alice.inbox()), "it has arrived")
+    with window(browser, viewport={"width": 360, "height": 740}) as narrow:
+        narrow.goto(address(alice))
+        expect(narrow.get_by_role("status").first).to_have_text("Live")
+        show(narrow, "Messages")
+        messages = narrow.get_by_role("listbox")
+        messages.press("ArrowDown")
+        back = narrow.get_by_role("button", name="Back to the list")
+        expect(back).to_be_focused()
+        back.press("Enter")
+        expect(messages).to_be_focused()
+
+
 def test_the_console_is_small_and_asks_no_other_origin(team: Mesh, browser: Browser) -> None:
     """All of its files together have at most 120 KB."""
     asked: dict[str, int] = {}

@@ -20,8 +20,16 @@ export function Messages() {
   const set = (name) => (event) =>
     setFilter({ ...filter, [name]: event.target.type === "checkbox" ? event.target.checked : event.target.value });
   const sessions = [...new Set(messages.map((one) => one.for_session).filter(Boolean))];
+  const isOpen = Boolean(found || isWriting);
+  const wasOpen = useRef(false);
+  useEffect(() => {
+    if (isOpen === wasOpen.current) return;
+    wasOpen.current = isOpen;
+    // In a narrow window one of both is shown, and the keyboard is with it. In a wide one there is no way back.
+    document.querySelector(isOpen ? ".mail .back button" : ".mail .long")?.focus();
+  }, [isOpen]);
   return html`
-    <div class="mail ${found || isWriting ? "open" : ""}">
+    <div class="mail ${isOpen ? "open" : ""}">
       <section class="list" aria-label="List of messages">
         <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
           <input type="search" aria-label="Search" placeholder="Search" value=${filter.text} onInput=${set("text")} />
