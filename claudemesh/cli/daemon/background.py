@@ -10,6 +10,7 @@ from claudemesh.cli.next_commands import command, needed
 from claudemesh.client.errors import ApiError, ClientError
 from claudemesh.client.local import LocalClient
 from claudemesh.home.paths import daemon_paths
+from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
 
 
 def start_in_background(
@@ -27,7 +28,7 @@ def start_in_background(
     """
     paths = daemon_paths(slug)
     if paths.membership.exists() and LocalClient(slug).is_running():
-        return say_that_it_runs(slug, as_json)
+        return say_that_it_runs(slug, with_broker, name, as_json)
     # Imported here: only a start writes to the folder.
     from claudemesh.runtime.files import make_private_dir
 
@@ -37,7 +38,7 @@ def start_in_background(
     arguments += ["--ttl", f"{ttl_s}s"] if ttl_s else []
     pid = start_daemon(slug, arguments)
     if pid is None:
-        return say_that_it_runs(slug, as_json)
+        return say_that_it_runs(slug, with_broker, name, as_json)
     started = {"status": "running", "mesh": slug, "pid": pid}
     text = f"started the daemon of mesh {slug} (pid {pid})"
     if home is not None:
@@ -55,10 +56,25 @@ def start_daemon(slug: str, arguments: list[str], stdin: int | None = None) -> i
     return start(service, ["daemon", "up", "--mesh", slug, *arguments], stdin=stdin)
 
 
-def say_that_it_runs(slug: str, as_json: bool) -> int:
-    """Print that a mesh's daemon runs already: a success."""
+def say_that_it_runs(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
+    """Print that a mesh's daemon runs already, a success, and give the member the wanted name.
+
+    `ExitWith` 73 when a broker is wanted and the daemon runs without one.
+    """
+    client = LocalClient(slug)
+    if with_broker and not client.get("/v1/health")["with_broker"]:
+        raise ExitWith(
+            CANNOT_CREATE,
+            "runs_without_broker",
+            f"The daemon of mesh {slug} runs already, without the broker that --with-broker asks for. "
+            "Stop it, and repeat this command. Nothing was changed.",
+            next=command("daemon", "down", mesh=needed(slug)),
+        )
     answer = {"status": "already running", "mesh": slug}
     text = f"the daemon of mesh {slug} runs already"
+    if name is not None and name != client.get("/v1/whoami")["name"]:
+        renamed = client.post("/v1/rename", {"name": name})
+        text += f"; this member is named {renamed['name']} now"
     return output.print_answer(as_json, answer, text, next=_following(slug), hint=False)
 
 

@@ -71,15 +71,18 @@ class Wanted:
 @all_option("Start the daemons of all meshes of this host in the background, within fleet.toml.")
 @mesh_option
 @json_option
-@answers.exits({73: "Another daemon runs for this mesh, or a file cannot be created."})
+@answers.exits(
+    {73: "Another daemon runs for this mesh, or runs without the wanted broker, or a file cannot be created."}
+)
 @answers.others("With --all: a list with mesh, state and detail of each mesh, and error where it failed.")
 @answers.action(status="string", mesh="string", pid="integer*", home="string*")
 def up(invite: str | None, is_all: bool, **options: Any) -> int:
     """Start the daemon.
 
     It runs in the foreground, for a service manager, unless -d is given. With --with-broker and without a
-    mesh, the mesh `home` is created. When a daemon runs already, `claudemesh up` and `-d` succeed, and
-    `claudemesh daemon up` in the foreground ends with 73.
+    mesh, the mesh `home` is created. When a daemon runs already, `claudemesh up` and `-d` succeed, except
+    that --with-broker ends with 73 when it runs without one. `claudemesh daemon up` in the foreground ends
+    with 73.
 
     An ephemeral member has its keys and messages in a private temporary folder. It leaves the mesh when the
     daemon stops, and the folder is removed.
@@ -127,7 +130,7 @@ def _up(wanted: Wanted, slug: str, mode: IdentityMode) -> int:
     if wanted.detach:
         return start_in_background(slug, wanted.with_broker, wanted.name, wanted.as_json)
     if _is_shortcut() and daemon_paths(slug).membership.exists() and LocalClient(slug).is_running():
-        return say_that_it_runs(slug, wanted.as_json)
+        return say_that_it_runs(slug, wanted.with_broker, wanted.name, wanted.as_json)
     # Imported here: only the process that becomes the daemon needs it.
     from claudemesh.cli.process import Lifetime, run_daemon
 

@@ -154,6 +154,26 @@ def test_up_succeeds_when_the_daemon_is_up_and_the_line_of_a_service_does_not(pl
     assert place.run("daemon", "up").code == 73
 
 
+def test_up_beside_a_running_daemon_does_what_its_options_ask_for_or_says_that_it_does_not(
+    place: Place,
+) -> None:
+    """--name renames the member. A broker cannot begin in a daemon that runs without one."""
+    assert place.run("broker", "up", "-d").code == OK
+    assert place.run("mesh", "create", "team", "--name", "alice").code == OK
+    assert place.run("up", "-d").code == OK
+    for arguments in (["up"], ["up", "-d"], ["daemon", "up", "-d"]):
+        refused = place.run(*arguments, "--with-broker", "--name", "carol", "--json")
+        assert (refused.code, refused.json["error"]) == (73, "runs_without_broker"), arguments
+        assert refused.json["next"] == "claudemesh daemon down"
+    assert place.run("whoami", "--json").json["name"] == "alice"
+    renamed = place.run("up", "-d", "--name", "bob")
+    assert (renamed.code, renamed.out) == (
+        OK,
+        "the daemon of mesh team runs already; this member is named bob now\n",
+    )
+    assert place.run("whoami", "--json").json["name"] == "bob"
+
+
 def test_an_invite_that_only_this_machine_can_use_is_warned_about_when_it_is_made(place: Place) -> None:
     """And on another machine, where that address leads to nothing, the join says why."""
     assert place.run("broker", "up", "-d").code == OK
