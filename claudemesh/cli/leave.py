@@ -92,11 +92,19 @@ def _what(slug: str, paths: DaemonPaths) -> str:
 
 
 def _leave_at_broker(slug: str, force: bool) -> None:
-    """Let the daemon leave; it is started for that if none runs."""
+    """Let the daemon leave. One that is started for that stops again, also when the broker is away."""
     client = LocalClient(slug)
-    if not client.is_running():
-        # Imported here: only a start needs it.
-        from claudemesh.cli.daemon.background import start_daemon
+    if client.is_running():
+        client.post("/v1/leave", {"force": force})
+        return
+    # Imported here: only a start needs them.
+    from claudemesh.cli.daemon.background import bound_daemon
+    from claudemesh.cli.daemon.restarting import start_options
 
-        start_daemon(slug, [])
-    client.post("/v1/leave", {"force": force})
+    with bound_daemon(slug, start_options(slug)) as pid:
+        try:
+            client.post("/v1/leave", {"force": force})
+        finally:
+            if pid is not None:
+                with suppress(DaemonNotRunning):
+                    stop(client)

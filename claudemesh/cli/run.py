@@ -108,20 +108,12 @@ def _run_as_member(
     slug: str, ttl: int | None, command: Sequence[str], outside: Mapping[str, str], drain_timeout: int
 ) -> int:
     # Imported here: the help needs none of it.
-    from claudemesh.cli.daemon.background import start_daemon
+    from claudemesh.cli.daemon.background import bound_daemon
     from claudemesh.cli.supervising import held_signals
 
-    watched, kept = os.pipe()
-    try:
-        try:
-            start_daemon(slug, ["--with-launcher", *(["--ttl", f"{ttl}s"] if ttl else [])], stdin=watched)
-        finally:
-            os.close(watched)
-        # A signal that ends this process before this point ends the daemon too: the pipe closes.
-        with held_signals() as mask:
-            return _supervise(slug, command, _environment(slug, outside), mask, drain_timeout)
-    finally:
-        os.close(kept)
+    # A signal that ends this process before the signals are held ends the daemon too.
+    with bound_daemon(slug, ["--ttl", f"{ttl}s"] if ttl else []), held_signals() as mask:
+        return _supervise(slug, command, _environment(slug, outside), mask, drain_timeout)
 
 
 def _supervise(

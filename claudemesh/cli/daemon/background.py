@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from claudemesh.cli import output
@@ -54,6 +57,23 @@ def start_daemon(slug: str, arguments: list[str], stdin: int | None = None) -> i
         "daemon", log, "claudemesh daemon logs", lambda _: _answers(slug), lambda: _has_tried(slug)
     )
     return start(service, ["daemon", "up", "--mesh", slug, *arguments], stdin=stdin)
+
+
+@contextmanager
+def bound_daemon(slug: str, arguments: list[str]) -> Generator[int | None]:
+    """Start a mesh's daemon that stops when the context or this process ends, by SIGKILL too.
+
+    Return its process id, None when another process has started it in the meantime.
+    """
+    watched, kept = os.pipe()
+    try:
+        try:
+            pid = start_daemon(slug, ["--with-launcher", *arguments], stdin=watched)
+        finally:
+            os.close(watched)
+        yield pid
+    finally:
+        os.close(kept)
 
 
 def say_that_it_runs(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from claudemesh.cli import member
-from claudemesh.runtime.exits import PERMISSION, UNAVAILABLE
-from tests.support.cli import run
+from claudemesh.runtime.exits import PERMISSION, TEMPORARY, UNAVAILABLE
+from claudemesh.runtime.files import FileLock
+from tests.support.cli import begin, run
 from tests.support.processes import Daemon, Mesh, mesh, until
 
 
@@ -202,6 +203,21 @@ def test_leaving_takes_the_host_out_of_the_mesh_and_frees_its_name() -> None:
         done(alice.home, "send", "bob", "by name")
         until(lambda: len(run(bob.home, "inbox", "--json").json["items"]) == 2, "both messages")
         done(bob.home, "down")
+
+
+def test_a_leave_that_the_broker_does_not_answer_leaves_the_host_as_it_was() -> None:
+    """The daemon that it starts for that stops again, also when the command is killed."""
+    with mesh("alice", "bob") as made:
+        bob = made.daemons["bob"]
+        bob.stop()
+        made.broker.kill()
+        refused = run(bob.home, "leave", "--yes")
+        assert (refused.code, "broker" in refused.err) == (TEMPORARY, True)
+        assert run(bob.home, "status").code == UNAVAILABLE
+        assert (bob.root / "membership.json").exists()
+        with begin(bob.home, "leave", "--yes") as leaving:
+            until(lambda: leaving.poll() is not None or run(bob.home, "whoami").code == 0, "the daemon")
+        until(lambda: not FileLock(bob.root / "lock").is_held(), "the end of the daemon")
 
 
 def test_a_signed_invite_lets_another_host_take_a_name_over() -> None:
