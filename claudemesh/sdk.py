@@ -328,6 +328,7 @@ class Kept:
     priority: str = "next"
     topic: str | None = None
     recipient_name: str | None = None
+    recipient_pubkey: str | None = None
     meta: dict[str, Any] | None = None
     reply_to_id: str | None = None
     sent_at: str | None = None

@@ -17,6 +17,8 @@ from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import USAGE, ExitWith
 
 _PAGE = 500
+# The beginning of a key, shown for a member that this host does not know.
+_KEY_CHARACTERS = 16
 _SEALED = "(encrypted for a key that is not on this host)"
 
 
@@ -84,9 +86,13 @@ def _newest(
             return found, before, {"pruned_before": page["pruned_before"], "dropped": dropped}
 
 
+def _recipient(item: Mapping[str, Any]) -> str:
+    key = item.get("recipient_pubkey")
+    return item["recipient_name"] or (f"{key[:_KEY_CHARACTERS]}…" if key else "you")
+
+
 def _row(item: Mapping[str, Any]) -> tuple[object, ...]:
-    member = item["recipient_name"] or "you"
-    to = spell_destination(item["kind"], item["topic"]) if item["topic"] else member
+    to = spell_destination(item["kind"], item["topic"]) if item["topic"] else _recipient(item)
     missing = UNREADABLE if item.get("unreadable") else _SEALED
     body = missing if item["body"] is None else text_in_list(item)
     return ("you" if item["own"] else item["sender_name"], to, item["sent_at"], body)

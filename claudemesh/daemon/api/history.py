@@ -107,8 +107,10 @@ def _item(one: OwnMessage) -> Mapping[str, Any]:
         shown.pop(name, None)
     recipient = one.recipient
     shown["own"] = one.is_own
-    shown["recipient_member_id"] = None if recipient is None else recipient.member_id
-    shown["recipient_name"] = None if recipient is None else recipient.name
+    peer = None if recipient is None else recipient.peer
+    shown["recipient_pubkey"] = None if recipient is None else recipient.pubkey
+    shown["recipient_member_id"] = None if peer is None else peer.member_id
+    shown["recipient_name"] = None if peer is None else peer.name
     return shown
 
 

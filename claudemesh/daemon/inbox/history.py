@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.directory import Directory
-from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.store import InboxRow
-from claudemesh.daemon.inbox.verify import Invalid, Verifier, refusal_of
+from claudemesh.daemon.inbox.verify import Invalid, Recipient, Verifier, refusal_of
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.frames import Deliver
 from claudemesh.protocol.history_replies import HistoryPage, history_page
@@ -60,7 +59,7 @@ class OwnMessage:
 
     row: InboxRow
     is_own: bool
-    recipient: Peer | None
+    recipient: Recipient | None
 
     @property
     def was_received(self) -> bool:
@@ -110,11 +109,7 @@ class History:
         """Return a page. Raise `ProtocolError`, broker_unavailable among others."""
         page = await self._call("history", wish.params(), history_page)
         wish.check(page)
-        unknown = {
-            one.sender.member_id for one in page.items if self._directory.by_id(one.sender.member_id) is None
-        }
-        if unknown:
-            await self._know(unknown)
+        await self._know_members(page.items)
         messages: list[OwnMessage] = []
         dropped, slices = len(page.faults), Slices()
         for one in page.items:
@@ -133,6 +128,17 @@ class History:
             end = page.items[-1 if wish.after is not None else 0].history_id
         return Seen(tuple(messages), dropped, end, page.pruned_before)
 
+    async def _know_members(self, items: Sequence[Deliver]) -> None:
+        """Ask for the members of a page that the directory lacks: senders, and recipients of own dms."""
+        senders = {one.sender.member_id for one in items}
+        unknown = {member_id for member_id in senders if self._directory.by_id(member_id) is None}
+        if unknown or any(self._is_to_stranger(one) for one in items):
+            await self._know(unknown)
+
+    def _is_to_stranger(self, one: Deliver) -> bool:
+        recipient = self._recipient(one) if one.sender.member_id == self._own_id else None
+        return recipient is not None and recipient.peer is None
+
     async def _open(self, one: Deliver, wish: HistoryWish, now_ms: int) -> OwnMessage | Invalid:
         sender = self._directory.by_id(one.sender.member_id)
         refused = refusal_of(sender, one.accepted_at)
@@ -146,15 +152,18 @@ class History:
         found = OwnMessage(row, is_own, recipient)
         return found if self._is_wanted(found, wish.destination) else Invalid("other_destination")
 
-    def _recipient(self, one: Deliver) -> Peer | None:
+    def _recipient(self, one: Deliver) -> Recipient | None:
         """Return the member that an own dm went to, None for itself and for other messages."""
         envelope = one.envelope
         if isinstance(envelope, Envelope):
+            kind: object = envelope.destination_kind
             ref: object = envelope.destination_ref
         else:
-            ref = envelope.get("destination_ref")
-        peer = self._directory.by_key(ref) if isinstance(ref, str) else None
-        return None if peer is None or peer.member_id == self._own_id else peer
+            kind, ref = envelope.get("destination_kind"), envelope.get("destination_ref")
+        if kind != "dm" or not isinstance(ref, str) or self._verifier.is_own_key(ref):
+            return None
+        peer = self._directory.by_key(ref)
+        return None if peer is not None and peer.member_id == self._own_id else Recipient(ref, peer)
 
     def _is_wanted(self, one: OwnMessage, destination: str | None) -> bool:
         if destination is None:
@@ -164,5 +173,6 @@ class History:
         if destination.startswith("queue:"):
             return (one.row.kind, one.row.topic) == ("queue", destination.removeprefix("queue:"))
         with_peer = self._directory.by_key(destination)
-        others = {one.row.sender_member_id, None if one.recipient is None else one.recipient.member_id}
+        recipient = None if one.recipient is None else one.recipient.peer
+        others = {one.row.sender_member_id, None if recipient is None else recipient.member_id}
         return one.row.kind == "dm" and with_peer is not None and with_peer.member_id in others

@@ -59,6 +59,13 @@ class Text(NamedTuple):
 NO_TEXT = Text()
 
 
+class Recipient(NamedTuple):
+    """The other member that a dm of this member went to: its key, and the member if this host knows it."""
+
+    pubkey: str
+    peer: Peer | None
+
+
 @dataclass(frozen=True, slots=True)
 class Invalid:
     """A delivery that is dropped, counted and never shown."""
@@ -133,11 +140,12 @@ class Verifier:
         self._notes = notes or OpeningNotes()
 
     async def open(
-        self, delivery: Deliver, sender: Peer, now_ms: int, recipient: Peer | None = None
+        self, delivery: Deliver, sender: Peer, now_ms: int, recipient: Recipient | None = None
     ) -> InboxRow | Invalid:
         """Return the row of a genuine message, or the reason to drop the delivery.
 
-        `recipient` is the other member of a dm that this member has sent, in the broker's history.
+        `recipient` is the other member of a dm that this member has sent, in the broker's history. The row is
+        sealed when this host does not know that member.
         """
         try:
             envelope = _parsed(delivery.envelope)
@@ -187,6 +195,10 @@ class Verifier:
             hooks=() if sealed is not None or is_receipt else self._hooks_of(envelope, text.attachments),
         )
 
+    def is_own_key(self, pubkey: str) -> bool:
+        """Whether an ed25519 key is this member's, now or before a rotation."""
+        return self._keyring.is_own(pubkey)
+
     async def reopen(self, raw: bytes, sender: Peer) -> OpenedBody | Invalid | None:
         """Open the envelope of a message that was stored sealed. None: its key is still missing."""
         try:
@@ -215,7 +227,7 @@ class Verifier:
     def _mentions_us(self, envelope: Envelope) -> bool:
         return bool(envelope.mentions) and any(map(self._keyring.is_own, envelope.mentions))
 
-    def _forged(self, envelope: Envelope, signer: str | None, recipient: Peer | None) -> str | None:
+    def _forged(self, envelope: Envelope, signer: str | None, recipient: Recipient | None) -> str | None:
         if len(envelope.body) > self._limit:
             return "payload_too_large"
         if envelope.destination_kind == "dm" and not self._is_ours(envelope, recipient):
@@ -228,13 +240,13 @@ class Verifier:
             return "wrong_seal"
         return None
 
-    def _is_ours(self, envelope: Envelope, recipient: Peer | None) -> bool:
+    def _is_ours(self, envelope: Envelope, recipient: Recipient | None) -> bool:
         if recipient is None:
             return self._keyring.is_own(envelope.destination_ref)
-        return envelope.destination_ref in (recipient.pubkey, *recipient.earlier_keys)
+        return envelope.destination_ref == recipient.pubkey
 
     async def _content(
-        self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Peer | None = None
+        self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Recipient | None = None
     ) -> Text:
         """Return the content of a body. `ProtocolError` cannot_open: its key is not here."""
         if envelope.seal.alg == "box":
@@ -274,14 +286,16 @@ class Verifier:
                 return key
         return None
 
-    def _unboxed(self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Peer | None) -> bytes:
+    def _unboxed(
+        self, envelope: Envelope, sender: Peer, signer: str | None, recipient: Recipient | None
+    ) -> bytes:
         """Open a body with the pairs of keys that belong to its signature and to its recipient.
 
         The key ids of the seal are not used: no key that is current elsewhere vouches for them.
         """
         if recipient is not None:
             # A box opens with either pair: the sender's private key is as good as the recipient's.
-            theirs = recipient.sealing_key_of(envelope.destination_ref)
+            theirs = recipient.peer and recipient.peer.sealing_key_of(envelope.destination_ref)
             if not theirs:
                 raise ProtocolError("cannot_open", "The sealing key of the recipient is not known.")
             return open_box(envelope.body, envelope.seal.nonce, self._keyring.shared(theirs, signer))

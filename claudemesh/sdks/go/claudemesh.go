@@ -276,6 +276,7 @@ type Kept struct {
 	Kind            string         `json:"kind"`
 	Topic           string         `json:"topic"`
 	RecipientName   string         `json:"recipient_name"`
+	RecipientPubkey string         `json:"recipient_pubkey"`
 	Body            *string        `json:"body"`
 	Meta            map[string]any `json:"meta"`
 	ReplyToID       string         `json:"reply_to_id"`

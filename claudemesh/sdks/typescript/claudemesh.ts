@@ -248,6 +248,7 @@ export interface Kept {
   kind: string;
   topic: string | null;
   recipientName: string | null;
+  recipientPubkey: string | null;
   body: string | null;
   meta: { [name: string]: Json } | null;
   replyToId: string | null;

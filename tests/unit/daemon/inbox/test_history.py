@@ -27,6 +27,7 @@ from tests.support.daemon import (
 )
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
+STRANGER = person("stranger")
 TO_ALICE = parse_send({"to": "alice", "message": "to alice"})
 PUBKEY = {one.name: one.identity.ed25519_pubkey for one in (ALICE, BOB, CAROL)}
 
@@ -39,6 +40,7 @@ class Broker:
         self.items: list[dict[str, Any]] = []
         self.more = False
         self.dropped = 0
+        self.asked_for: list[set[str]] = []
         self.params: list[Mapping[str, Any]] = []
 
     def holds(self, *messages: Deliver, first: int = 1) -> None:
@@ -60,7 +62,7 @@ class Broker:
         """Return the page that bob gets."""
 
         async def know(member_ids: Collection[str]) -> None:
-            assert member_ids
+            self.asked_for.append(set(member_ids))
 
         def drop() -> None:
             self.dropped += 1
@@ -92,7 +94,12 @@ async def test_received_and_sent_messages_are_opened(broker: Broker) -> None:
     seen = await broker.page()
     assert texts(seen) == ["hello", "to alice", "to all", "to myself"]
     assert [one.is_own for one in seen.messages] == [False, True, False, True]
-    assert [one.recipient and one.recipient.name for one in seen.messages] == [None, "alice", None, None]
+    assert [one.recipient and one.recipient.peer for one in seen.messages] == [
+        None,
+        broker.directory.by_key(PUBKEY["alice"]),
+        None,
+        None,
+    ]
     assert [one.was_received for one in seen.messages] == [True, False, True, True]
     assert (seen.dropped, seen.next, seen.pruned_before) == (0, None, 3)
 
@@ -104,6 +111,37 @@ async def test_own_messages_that_the_broker_delivers_are_received_ones(broker: B
     broker.holds(post, job)
     seen = await broker.page()
     assert [(one.row.body, one.was_received) for one in seen.messages] == [("a post", False), ("a job", True)]
+
+
+async def test_a_message_to_a_member_that_this_host_does_not_know_is_shown_sealed(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """The signature of this member proves it; the key of its recipient, which would open it, is not here."""
+    everyone = directory_of(tmp_path / "other", ALICE, BOB, STRANGER)
+    request = parse_send({"to": "stranger", "message": "to a stranger"})
+    broker.holds(broker.message(BOB, TO_ALICE), delivery(BOB, everyone, request))
+    seen = await broker.page()
+    assert [(one.row.body, one.row.sealed is None) for one in seen.messages] == [
+        ("to alice", True),
+        (None, False),
+    ]
+    shown = seen.messages[1]
+    assert (shown.is_own, shown.was_received) == (True, False)
+    assert shown.recipient == (STRANGER.identity.ed25519_pubkey, None)
+    assert (seen.dropped, broker.dropped, broker.asked_for) == (0, 0, [set()])
+    assert texts(await broker.page(destination=PUBKEY["alice"])) == ["to alice"]
+
+
+async def test_a_message_to_a_stranger_that_another_member_signed_is_no_own_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """It is dropped when the broker shows it under the name of this member, too."""
+    everyone = directory_of(tmp_path / "other", BOB, CAROL, STRANGER)
+    foreign = delivery(CAROL, everyone, parse_send({"to": "stranger", "message": "not of bob"}))
+    renamed = replace(foreign, sender=replace(foreign.sender, member_id=BOB.member_id))
+    broker.holds(foreign, renamed)
+    seen = await broker.page()
+    assert (seen.messages, seen.dropped) == ((), 2)
 
 
 async def test_what_a_broker_has_made_up_is_dropped_and_counted(broker: Broker) -> None:
