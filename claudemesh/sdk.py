@@ -177,6 +177,9 @@ _ERRORS: dict[int, type[DaemonError]] = {
     503: BrokerUnavailable,
     507: InsufficientStorage,
 }
+# Refusals of a file that is in a directory which the daemon does not see.
+_UNSEEN = ("file_not_found", "private_directory")
+_HOME = os.path.expanduser("~")  # noqa: PTH111 - without a home it raises nothing.
 # Codes that say more than the status.
 _CODES: dict[str, type[DaemonError]] = {"idempotency_key_reused": IdempotencyConflict}
 
@@ -1193,7 +1196,18 @@ class AsyncDaemon:
 
     async def _send_long(self, message: str, body: Mapping[str, Any]) -> Sent:
         """Give a text to the daemon as a file: a request would be too large for it."""
-        with tempfile.TemporaryDirectory(prefix="claudemesh-") as folder:
+        try:
+            return await self._share_text(message, body, None)
+        except DaemonError as error:
+            if error.code not in _UNSEEN:
+                raise
+            # A daemon that is a service has a temporary directory of its own.
+            with contextlib.suppress(OSError):
+                return await self._share_text(message, body, _HOME)
+            raise
+
+    async def _share_text(self, message: str, body: Mapping[str, Any], place: str | None) -> Sent:
+        with tempfile.TemporaryDirectory(prefix=".claudemesh-", dir=place) as folder:
             path = _text_file(folder, message)
             fields = {name: value for name, value in body.items() if name != "message"}
             share = {**fields, "path": path, "as_text": True}

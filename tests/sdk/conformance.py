@@ -152,6 +152,7 @@ class Run:
         spelled = (
             value.replace("{tag}", self._tag)
             .replace("{256 KiB}", _LONG)
+            .replace("{2 MiB}", _LONG * 8)
             .replace("{32 KiB}", _LONG[: 30 << 10])
         )
         return spelled.replace("{folder}", str(self._folder))

@@ -18,6 +18,7 @@ import pytest
 
 from claudemesh.home.ended import Ended, save_ended
 from tests.sdk.conformance import Answers, Driver
+from tests.support.mounts import hidden
 from tests.support.processes import Daemon, Mesh, until
 
 _NOBODY = 65534
@@ -64,6 +65,14 @@ def former(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -
 def sandbox(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
     """A process that the system lets open no unix socket."""
     return started([sys.executable, str(_SANDBOX), str(errno.EACCES), *command], daemon, folder)
+
+
+def private_tmp(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
+    """A temporary directory that the daemon does not see, as beside a service with its own /tmp."""
+    home, tmp = folder / "home", folder / "tmp"
+    for made in (home, tmp):
+        made.mkdir()
+    return started([*hidden(tmp), *command], daemon, folder, HOME=str(home), TMPDIR=str(tmp))
 
 
 def foreign(command: list[str], daemon: Daemon, folder: Path, stack: ExitStack) -> Driver:
@@ -187,6 +196,7 @@ PLACES: Mapping[str, Callable[[list[str], Daemon, Path, ExitStack], Driver]] = {
     "nowhere": nowhere,
     "former": former,
     "sandbox": sandbox,
+    "private tmp": private_tmp,
     "foreign": foreign,
     "older": older,
     "odd": odd,

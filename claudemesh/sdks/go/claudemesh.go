@@ -542,20 +542,39 @@ func (c *Client) send(ctx context.Context, message string, fields map[string]any
 		return sent, err
 	}
 	if len(body) > longestRequest {
-		// The text goes to the daemon as a file: a request would be too large for it.
-		folder, err := os.MkdirTemp("", "claudemesh-")
-		if err != nil {
-			return sent, err
-		}
-		defer func() { _ = os.RemoveAll(folder) }()
-		file := filepath.Join(folder, "message.txt")
-		if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
-			return sent, err
-		}
 		delete(fields, "message")
-		fields["path"], fields["as_text"], route = file, true, "/v1/file/share"
+		err := c.sendLong(ctx, message, fields, "", &sent)
+		var refused *Error
+		if errors.As(err, &refused) && (refused.Code == "file_not_found" || refused.Code == "private_directory") {
+			// A daemon that is a service has a temporary directory of its own.
+			home, unknown := os.UserHomeDir()
+			if unknown != nil {
+				return sent, err
+			}
+			again := c.sendLong(ctx, message, fields, home, &sent)
+			var unwritten *os.PathError
+			if !errors.As(again, &unwritten) {
+				err = again
+			}
+		}
+		return sent, err
 	}
 	return sent, c.call(ctx, "POST", route, fields, &sent)
+}
+
+// sendLong gives a text to the daemon as a file below a directory: a request would be too large for it.
+func (c *Client) sendLong(ctx context.Context, message string, fields map[string]any, place string, sent *Sent) error {
+	folder, err := os.MkdirTemp(place, ".claudemesh-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+	file := filepath.Join(folder, "message.txt")
+	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
+		return err
+	}
+	fields["path"], fields["as_text"] = file, true
+	return c.call(ctx, "POST", "/v1/file/share", fields, sent)
 }
 
 // Reply answers a message: its topic if it came by one, else its sender and the session that sent it.

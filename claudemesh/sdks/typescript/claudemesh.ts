@@ -32,6 +32,8 @@ const LAST_MS = 5_000;
 const LONGEST_WAIT_MS = 30_000;
 const LONGEST_REQUEST = 1 << 20;
 const KEPT = 8;
+/** Refusals of a file that is in a directory which the daemon does not see. */
+const UNSEEN = new Set(["file_not_found", "private_directory"]);
 /**
  * The system refuses the socket itself, as in a sandbox. A daemon that does not run is no reason for the
  * loopback: its old port may be another program's by now.
@@ -759,7 +761,22 @@ export class Daemon {
 
   /** Give a text to the daemon as a file: a request would be too large for it. */
   async #sendLong(message: string, fields: Fields, signal: AbortSignal | undefined): Promise<Sent> {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), "claudemesh-"));
+    try {
+      return await this.#shareText(message, fields, privateFolder(os.tmpdir()), signal);
+    } catch (error) {
+      if (!(error instanceof DaemonError && UNSEEN.has(error.code))) throw error;
+      // A daemon that is a service has a temporary directory of its own.
+      let folder: string;
+      try {
+        folder = privateFolder(os.homedir());
+      } catch {
+        throw error;
+      }
+      return await this.#shareText(message, fields, folder, signal);
+    }
+  }
+
+  async #shareText(message: string, fields: Fields, folder: string, signal: AbortSignal | undefined): Promise<Sent> {
     try {
       const file = path.join(folder, "message.txt");
       fs.writeFileSync(file, message, { mode: 0o600 });
@@ -1135,6 +1152,10 @@ function camel(item: Fields): any {
     made[spelt(name)] = isList ? value.map(camel) : value;
   }
   return made;
+}
+
+function privateFolder(place: string): string {
+  return fs.mkdtempSync(path.join(place, ".claudemesh-"));
 }
 
 /** The names of fields, each spelt once. A daemon has few. */

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.support.audit import wait_received
 from tests.support.cli import Ran, homes, run
-from tests.support.processes import Mesh
+from tests.support.mounts import hidden
+from tests.support.processes import REPOSITORY, Mesh, until
+from tests.support.waiting import WAIT_S
 
 OK, USAGE = 0, 64
 
@@ -130,3 +137,34 @@ def test_a_text_of_several_words_is_refused_with_the_command_that_sends_it(
     assert (done.code, "quotation marks" in done.err) == (USAGE, True)
     assert done.err.endswith(f"try: {command}\n")
     assert len(pair.daemons["alice"].outbox()) == before
+
+
+def test_a_long_text_is_sent_from_a_temporary_directory_that_the_daemon_does_not_see(
+    pair: Mesh, tmp_path: Path
+) -> None:
+    """It is given below the home directory then, and nothing is left there."""
+    alice, _ = homes(pair)
+    tmp, home = tmp_path / "tmp", tmp_path / "home"
+    for folder in (tmp, home):
+        folder.mkdir()
+    text = "0123456789abcdé\n" * (2 << 16)
+    done = subprocess.run(
+        [*hidden(tmp), sys.executable, "-m", "claudemesh", "send", "bob", "-", "--json"],
+        env={**os.environ, "CLAUDEMESH_HOME": str(alice), "HOME": str(home), "TMPDIR": str(tmp)},
+        cwd=REPOSITORY,
+        input=text.encode(),
+        capture_output=True,
+        timeout=WAIT_S,
+    )
+    bob = pair.daemons["bob"]
+    assert done.returncode == OK, done.stderr
+    message_id = json.loads(done.stdout)["client_message_id"]
+    wait_received(bob, [message_id])
+    [item] = [item for item in bob.inbox() if item["client_message_id"] == message_id]
+
+    def body() -> str:
+        return str(bob.request("GET", f"/v1/inbox/{item['id']}")[1]["body"])
+
+    until(lambda: len(body()) > len(text) // 2, "the whole text is at bob")
+    assert body() == text
+    assert list(home.iterdir()) == []
