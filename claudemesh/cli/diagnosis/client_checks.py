@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from claudemesh.cli.diagnosis.facts import ClientFacts, Facts
+from claudemesh.cli.diagnosis.facts import ClientFacts
 from claudemesh.cli.diagnosis.findings import Finding, failed, ok, warning
 from claudemesh.cli.integrate.claude import TOOL
 
 _BYPASS = "bypassPermissions"
 
 
-def clients(facts: Facts) -> Iterator[Finding]:
+def check_clients(clients: Iterable[ClientFacts]) -> Iterator[Finding]:
     """Check each integration: server, hooks, version, and a push to its sessions."""
-    for client in facts.clients:
+    for client in clients:
         found = list(_faults(client))
         yield from found or [ok(client.title, _works(client))]
 
@@ -75,6 +75,3 @@ def _push(client: ClientFacts) -> str:
 
 def _shown(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-
-CHECKS = (clients,)

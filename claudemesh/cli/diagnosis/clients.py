@@ -61,6 +61,7 @@ def _found(name: str, client: Client, sessions: Sequence[Mapping[str, Any]]) -> 
     for path, place in places.items():
         try:
             installed = client.look(place)
+            others = client.others(place) if installed is not None else ()
         except (ExitWith, ValueError) as error:
             text = error.message if isinstance(error, ExitWith) else f"{path}: {error}"
             yield ClientFacts(name, client.title, path, error=text)
@@ -74,7 +75,7 @@ def _found(name: str, client: Client, sessions: Sequence[Mapping[str, Any]]) -> 
             installed.path,
             missing=tuple(_missing(installed.command)),
             missing_hooks=tuple(installed.missing_hooks),
-            others=tuple(client.others(place)),
+            others=tuple(others),
             version=None if kind.program is None else version_of(kind.program),
             floor=kind.floor,
             hooks_off="disableAllHooks" if settings.get("disableAllHooks") is True else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -127,8 +128,13 @@ def other_registrations(place: Place) -> Sequence[tuple[str, str]]:
         ("local", _settings(place), local),
         ("project", shared, _loaded(shared)),
     ):
-        found += [(str(path), f"claude mcp remove --scope {scope} {name}") for name in _servers(table)]
+        remove = ["claude", "mcp", "remove", "--scope", scope]
+        found += [(str(path), shlex.join([*remove, *_as_argument(name)])) for name in _servers(table)]
     return found
+
+
+def _as_argument(name: str) -> Sequence[str]:
+    return ["--", name] if name.startswith("-") else [name]
 
 
 def _settings(place: Place) -> Path:
@@ -150,7 +156,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     raw = read(path)
     try:
         data = None if raw is None else json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -20,6 +20,7 @@ from claudemesh.runtime.files import sync_dir, write_atomic
 from claudemesh.runtime.oserrors import cannot
 
 _SUFFIX: Final = ".before-claudemesh"
+_NO_LAST_NEWLINE: Final = "\n\\ No newline at end of file"
 _PUBLIC: Final = 0o644
 _PRIVATE: Final = 0o600
 
@@ -176,4 +177,6 @@ def _decoded(path: Path, raw: bytes) -> str:
 
 
 def _lines(content: bytes | None) -> list[str]:
-    return [] if content is None else content.decode(errors="replace").splitlines()
+    """Return the lines of a file for a diff. The last one has the mark of `diff` when it has no newline."""
+    *lines, rest = ("" if content is None else content.decode(errors="replace")).split("\n")
+    return [*lines, rest + _NO_LAST_NEWLINE] if rest else lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeAlias
 
 from claudemesh.cli.integrate import claude
 from claudemesh.cli.integrate.files import Format, read
+from claudemesh.cli.integrate.jsontext import parse
 from claudemesh.cli.integrate.places import Place
 from claudemesh.cli.integrate.settings import NAME
 
@@ -55,10 +55,12 @@ def in_plugin(place: Place) -> Installed | None:
     raw = read(folder / ".claude-plugin" / "plugin.json")
     if raw is None:
         return None
-    server = _server(json.loads(raw))
-    hooks = json.loads(read(folder / "hooks" / "hooks.json") or b"{}")
+    server = _server(parse(raw.decode()).value)
+    if server is None:
+        raise ValueError(f"it has no server named {NAME}")
+    hooks = parse((read(folder / "hooks" / "hooks.json") or b"{}").decode()).value
     lacking = [event for event in claude.hooks(place) if event not in _hooks(hooks)]
-    return Installed(folder, () if server is None else _command(server), lacking)
+    return Installed(folder, _command(server), lacking)
 
 
 def _hooks(values: Any) -> Mapping[str, Any]:
@@ -76,6 +78,10 @@ def _server(values: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _command(server: Mapping[str, Any]) -> tuple[str, ...]:
-    words = (server.get("command"), *(server.get("args") or ()))
-    return tuple(word for word in words if isinstance(word, str))
+def _command(server: Mapping[str, Any]) -> Sequence[str]:
+    """Return the command of a server. `ValueError` when it is not a string with a list of strings."""
+    command, arguments = server.get("command"), server.get("args", [])
+    words = [command, *arguments] if isinstance(arguments, list) else []
+    if not words or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"the server {NAME} has no command that can be started")
+    return words

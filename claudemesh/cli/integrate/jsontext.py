@@ -40,7 +40,10 @@ class Node:
 def parse(text: str) -> Node:
     """Read a text. `ValueError` when it is not JSON."""
     start = _blank(text, 0)
-    node = _value(text, start, start)
+    try:
+        node = _value(text, start, start)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
     if _blank(text, node.end) != len(text):
         raise ValueError("there is text behind the value")
     return node

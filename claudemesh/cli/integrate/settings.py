@@ -72,7 +72,10 @@ def toml_settings(server: Mapping[str, Any], hooks: Mapping[str, Mapping[str, An
 
 
 def _toml_values(text: str) -> dict[str, Any]:
-    return tomllib.loads(text.removeprefix("\ufeff"))
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff"))
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
 
 
 def _without_tables(text: str) -> str:
@@ -97,7 +100,11 @@ def _is_own_table(parts: Sequence[str], number: int) -> bool:
     match = _HEADER.match(header)
     if match is None:
         return False
-    path = _path(tomllib.loads(f"[{match[1]}]"))
+    try:
+        path = _path(tomllib.loads(f"[{match[1]}]"))
+    except ValueError:
+        # An array inside of another one stands alone in a line, too.
+        return False
     if path[:2] == ["mcp_servers", NAME]:
         return True
     if path[:1] != ["hooks"] or not header.lstrip().startswith("[["):
@@ -132,17 +139,15 @@ def _is_own_hook(hook: Any) -> bool:
 def _without_entries(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a file without the entries of claudemesh and the tables that are empty then."""
     rest = dict(values)
-    servers = {name: one for name, one in rest.get("mcp_servers", {}).items() if name != NAME}
-    hooks = {event: _without_hooks(groups) for event, groups in rest.get("hooks", {}).items()}
-    for name, value in (
-        ("mcp_servers", servers),
-        ("hooks", {event: one for event, one in hooks.items() if one}),
-    ):
-        if name in rest:
-            rest[name] = value
-        if name in rest and not value:
-            del rest[name]
-    return rest
+    servers, hooks = rest.get("mcp_servers"), rest.get("hooks")
+    if isinstance(servers, dict):
+        rest["mcp_servers"] = {name: one for name, one in servers.items() if name != NAME}
+    if isinstance(hooks, dict):
+        kept = {event: _without_hooks(groups) for event, groups in hooks.items()}
+        rest["hooks"] = {event: groups for event, groups in kept.items() if groups}
+    return {
+        name: value for name, value in rest.items() if value != {} or name not in ("mcp_servers", "hooks")
+    }
 
 
 def _without_hooks(groups: Any) -> Any:

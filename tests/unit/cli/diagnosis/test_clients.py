@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.cli.diagnosis.client_checks import clients
+from claudemesh.cli.diagnosis.client_checks import check_clients
 from claudemesh.cli.diagnosis.clients import client_facts
+from claudemesh.cli.diagnosis.examine import examine
 from claudemesh.cli.diagnosis.facts import ClientFacts
 from claudemesh.cli.diagnosis.findings import Finding
 from claudemesh.cli.integrate.clients import CLIENTS
 from claudemesh.cli.integrate.files import apply
 from claudemesh.cli.integrate.places import Place
-from tests.unit.cli.diagnosis.test_findings import HEALTHY
 
 WORKING = ClientFacts(
     "claude",
@@ -52,7 +52,7 @@ def install(user: Path, name: str, command: str = "/bin/sh") -> Path:
 
 
 def found(*facts: ClientFacts) -> list[Finding]:
-    return list(clients(replace(HEALTHY, clients=facts or client_facts(()))))
+    return list(check_clients(facts or client_facts(())))
 
 
 def codes(*facts: ClientFacts) -> list[str]:
@@ -116,3 +116,23 @@ def test_settings_that_break_the_hooks_are_named(user: Path) -> None:
     (user / ".claude.json").write_text(json.dumps(server))
     install(user, "cursor").write_text("{ broken")
     assert {"client_hooks_off", "registered_already", "settings_unreadable"} <= set(codes())
+
+
+def test_clients_are_checked_on_a_host_without_a_mesh(user: Path) -> None:
+    """Its user may have left the mesh, or have integrated a client first."""
+    install(user, "cursor", "/gone/claudemesh")
+    assert [finding.code for finding in examine(None).findings] == ["no_mesh", "client_command_missing"]
+
+
+def test_a_command_that_cannot_be_started_and_files_that_cannot_be_read_are_named(user: Path) -> None:
+    """None of them ends the examination."""
+    manifest = install(user, "claude")
+    manifest.write_text(json.dumps({"mcpServers": {"claudemesh": {"command": "claudemesh", "args": 5}}}))
+    server = install(user, "cursor")
+    server.write_text(json.dumps({"mcpServers": {"claudemesh": {"url": "ws://mesh.example.org"}}}))
+    assert [finding.code for finding in found()] == ["settings_unreadable"] * 2
+    manifest.write_text("{}")
+    assert "no server named claudemesh" in found()[0].detail
+    install(user, "claude")
+    (user / ".claude.json").mkdir()
+    assert [finding.code for finding in found()] == ["settings_unreadable"] * 2

@@ -20,6 +20,7 @@ TEXTS = {
     "codex": [
         "",
         'model = "x"\n[mcp_servers.other]\ncommand = "y"',
+        "a = [\n  [1, 2]\n]\n",
         'a = 1\r\n[b]\r\nc = """\r\n[mcp_servers.claudemesh]\r\n"""\r\n',
         '\ufeffmodel = "x"\n[[hooks.SessionStart]]\n[[hooks.SessionStart.hooks]]\ncommand = "mine"\n',
         "# mine\n[hooks]\n",
@@ -205,9 +206,31 @@ def test_the_plugin_is_one_directory_and_its_hooks_are_of_its_server(tmp_path: P
     assert not any(path.exists() for path in written)
 
 
+def test_a_diff_marks_a_missing_newline_at_the_end(tmp_path: Path) -> None:
+    """As `diff` does, so that the last line is not joined to the next one when it is applied."""
+    where = place(tmp_path)
+    path = file_of("codex", where)
+    path.parent.mkdir()
+    path.write_text('model = "x\u2028y"')
+    lines = diff(CLIENTS["codex"].install(where)).split("\n")
+    at = lines.index('-model = "x\u2028y"')
+    assert lines[at + 1 : at + 3] == ["\\ No newline at end of file", '+model = "x\u2028y"']
+    assert not lines[-1].startswith("\\")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "command"),
     [
+        (
+            ".claude.json",
+            {"mcpServers": {"my mesh": {"command": "claudemesh", "args": ["mcp"]}}},
+            "--scope user 'my mesh'",
+        ),
+        (
+            ".claude.json",
+            {"mcpServers": {"-v": {"command": "claudemesh", "args": ["mcp"]}}},
+            "--scope user -- -v",
+        ),
         (
             ".claude.json",
             {"mcpServers": {"mesh": {"command": "claudemesh", "args": ["mcp"]}}},
