@@ -12,6 +12,7 @@ from claudemesh.cli import answers, output
 from claudemesh.cli.options import json_option
 from claudemesh.client.errors import WrongUse
 from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.oserrors import cannot_write
 from claudemesh.sdks import SDKS
 
 _READABLE = 0o644
@@ -70,5 +71,8 @@ def _write(path: Path, source: bytes, *, force: bool) -> str:
             raise WrongUse("file_exists", text)
         if not force:
             click.confirm(f"{path} exists with another content. Replace it?", abort=True, err=True)
-    write_atomic(path, source, _READABLE)
+    try:
+        write_atomic(path, source, _READABLE)
+    except OSError as error:
+        raise cannot_write(error, path) from error
     return "written"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
-from claudemesh.runtime.exits import PERMISSION, TEMPORARY, ExitWith
+from claudemesh.runtime.exits import PERMISSION, TEMPORARY, USAGE, ExitWith
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ _DENIED = LocalCause("access_denied", "access is denied", "give it to this user"
 _LOCAL_TO_A_CONNECTION = frozenset(
     {"disk_full", "read_only_file_system", "too_many_open_files", "out_of_memory"}
 )
+_WRONG_PATH = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _NUMBERS = re.compile(r"\[Errno -?\d+\] ")
 _CAUSES = {
     errno.ENOSPC: _DISK_FULL,
@@ -102,7 +105,8 @@ def explain(error: OSError) -> str:
     cause = local_cause(error)
     if cause is not None:
         return f"{cause.reason}: {cause.remedy}"
-    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    # A resolver has numbers of its own.
+    return error.strerror or str(error) or type(error).__name__
 
 
 def words(error: BaseException) -> str:
@@ -121,3 +125,21 @@ def cannot(verb: str, error: OSError, thing: object = None) -> ExitWith:
         cause.code,
         f"Cannot {verb} {name}: {cause.reason}. Next: {cause.remedy}, then try again.",
     )
+
+
+def cannot_read(error: OSError, path: Path) -> ExitWith:
+    """Return the `ExitWith` for a file that a user has named and that cannot be read: 64 for a wrong path."""
+    if error.errno not in _WRONG_PATH:
+        return cannot("read", error, path)
+    return ExitWith(USAGE, "no_such_file", f"Cannot read {path}: {explain(error)}. Name another file.")
+
+
+def cannot_write(error: OSError, path: Path) -> ExitWith:
+    """Return the `ExitWith` for a file that a user has named and that cannot be made: 64 for a wrong path."""
+    if error.errno not in _WRONG_PATH:
+        return cannot("write", error, path)
+    folder = path.absolute().parent
+    if os.path.lexists(folder):
+        return ExitWith(USAGE, "no_such_file", f"Cannot write {path}: {explain(error)}. Name another file.")
+    text = f"Cannot write {path}: its folder does not exist."
+    return ExitWith(USAGE, "no_such_folder", text, next=f"mkdir -p {shlex.quote(str(folder))}")

@@ -42,7 +42,7 @@ def backup(target: Path, passphrase_file: Path | None, mesh: str | None, as_json
     from claudemesh.client.backing_up import read_membership
     from claudemesh.home.backup import check_passphrase, seal_backup
     from claudemesh.runtime.files import write_atomic
-    from claudemesh.runtime.oserrors import cannot
+    from claudemesh.runtime.oserrors import cannot_write
 
     slug = choose_mesh(mesh)
     if target.exists():
@@ -53,7 +53,7 @@ def backup(target: Path, passphrase_file: Path | None, mesh: str | None, as_json
     try:
         write_atomic(target.absolute(), seal_backup(content, passphrase))
     except OSError as error:
-        raise cannot("write", error, target) from error
+        raise cannot_write(error, target) from error
     answer = {"file": str(target), "mesh": slug, "files": sorted(content.files)}
     return output.print_answer(
         as_json, answer, f"wrote {len(content.files)} files of mesh {slug} to {target}"
@@ -81,13 +81,13 @@ def restore(source: Path, replace: bool, passphrase_file: Path | None, as_json: 
     from claudemesh.client.backing_up import write_membership
     from claudemesh.daemon.settings import load_settings
     from claudemesh.home.backup import MOST_BYTES, open_backup
-    from claudemesh.runtime.oserrors import cannot
+    from claudemesh.runtime.oserrors import cannot, cannot_read
 
     try:
         with source.open("rb") as file:
             raw = file.read(2 * MOST_BYTES)
     except OSError as error:
-        raise cannot("read", error, source) from error
+        raise cannot_read(error, source) from error
     content = open_backup(raw, _passphrase(passphrase_file, is_new=False))
     try:
         moved = write_membership(
@@ -111,7 +111,7 @@ def restore(source: Path, replace: bool, passphrase_file: Path | None, as_json: 
 
 def _passphrase(path: Path | None, *, is_new: bool) -> str:
     from claudemesh.runtime.files import UnsafeFile, read_private
-    from claudemesh.runtime.oserrors import cannot
+    from claudemesh.runtime.oserrors import cannot_read
 
     if path is None:
         if not sys.stdin.isatty():
@@ -126,4 +126,4 @@ def _passphrase(path: Path | None, *, is_new: bool) -> str:
     except UnicodeDecodeError as error:
         raise ExitWith(CONFIGURATION, "unsafe_file", f"{path} is not UTF-8 text.") from error
     except OSError as error:
-        raise cannot("read", error, path) from error
+        raise cannot_read(error, path) from error

@@ -51,6 +51,16 @@ def test_a_changed_file_is_replaced_with_force_only(
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(copy)
     copy.write_text("mine")
-    for other in ("pipe", "link"):
+    for other in ("pipe", "link", "mesh.py/below"):
         assert main(["sdk", "python", "--out", str(tmp_path / other), "--force"]) == USAGE
     assert copy.read_text() == "mine"
+
+
+def test_a_folder_that_does_not_exist_is_named_with_the_command_that_makes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 64: the same command succeeds behind that one, and not later by itself."""
+    folder = tmp_path / "a folder"
+    assert main(["sdk", "go", "--json", "--out", str(folder / "mesh.go")]) == USAGE
+    told = json.loads(capsys.readouterr().out)
+    assert (told["error"], told["next"]) == ("no_such_folder", f"mkdir -p '{folder}'")
