@@ -40,7 +40,7 @@ from claudemesh.broker.metrics import BrokerMetrics
 from claudemesh.broker.presence.announcer import Announcer
 from claudemesh.broker.presence.leases import Leases
 from claudemesh.broker.rotation_pace import RotationPace
-from claudemesh.broker.settings import BrokerSettings, readable
+from claudemesh.broker.settings import LISTEN_SETTINGS, BrokerSettings, readable
 from claudemesh.broker.startup import admin_token_of, cannot_open, kept_id, make_store, take_data_dir
 from claudemesh.broker.state import BrokerState
 from claudemesh.broker.store.protocol import Store
@@ -317,7 +317,7 @@ class Broker:
 
     async def _serve(self, context: Context, listener: Listener, stack: AsyncExitStack) -> str:
         host, port = self.settings.address
-        socket = bind_tcp(host, port)
+        socket = bind_tcp(host, port, LISTEN_SETTINGS)
         stack.callback(socket.close)
         server = HttpServer(
             build_app(context, listener),

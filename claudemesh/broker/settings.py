@@ -52,6 +52,8 @@ from claudemesh.runtime.urls import check_broker_url
 INVALID = "invalid_configuration"
 ENV_PREFIX = "CLAUDEMESH_BROKER_"
 DEFAULT_LISTEN = "127.0.0.1:7900"
+# The places of the address, for the error of a start that cannot listen.
+LISTEN_SETTINGS = "--listen of `broker up`, CLAUDEMESH_BROKER_LISTEN, or listen in broker.toml"
 
 
 @dataclass(frozen=True, slots=True)

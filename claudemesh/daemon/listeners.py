@@ -227,7 +227,7 @@ def _bind(host: str, port: int, known: int) -> socket.socket:
     if port == 0 and known:
         with suppress(ExitWith):
             return bind_tcp(host, known)
-    return bind_tcp(host, port)
+    return bind_tcp(host, port, "http_port of [ipc] in config.toml")
 
 
 def _last_port(path: Path) -> int:

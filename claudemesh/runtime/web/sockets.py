@@ -10,13 +10,17 @@ from pathlib import Path
 
 from claudemesh.runtime.exits import CANNOT_CREATE, TEMPORARY, ExitWith
 from claudemesh.runtime.oserrors import cannot, explain, local_cause
+from claudemesh.runtime.urls import host_port
 
 _SOCKET_PATH_LIMIT = 107  # sun_path on Linux, less the closing zero; macOS has 103
 _BACKLOG = 1024
 
 
-def bind_tcp(host: str, port: int) -> socket.socket:
-    """Bind a listening TCP socket; port 0 takes a free port. `ExitWith` 73 names the cause of a failure."""
+def bind_tcp(host: str, port: int, settings: str = "") -> socket.socket:
+    """Bind a listening TCP socket; port 0 takes a free port.
+
+    `ExitWith` 73 names the cause of a failure, and `settings`, which say where the address is set.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -25,7 +29,7 @@ def bind_tcp(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise _cannot_listen(f"{host}:{port}", error) from error
+        raise _cannot_listen(host_port(host, port), error, settings) from error
     listener.setblocking(False)
     return listener
 
@@ -58,15 +62,20 @@ def bind_unix(path: Path) -> socket.socket:
     return listener
 
 
-def _cannot_listen(place: str, error: OSError) -> ExitWith:
+def _cannot_listen(place: str, error: OSError, settings: str = "") -> ExitWith:
     """Return the exit for a failed bind: temporary (75) when the machine is short of something, else 73."""
     cause = local_cause(error)
     if cause is not None and cause.exit_code == TEMPORARY:
         return cannot("listen on", error, place)
-    remedy = ""
-    if error.errno == errno.EADDRINUSE:
-        remedy = " Stop the process that listens there, or give another address; port 0 takes a free port."
-    return ExitWith(CANNOT_CREATE, "cannot_listen", f"Cannot listen on {place}: {explain(error)}.{remedy}")
+    reason, remedy = explain(error), ""
+    if settings:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            reason = "access is denied; a port below 1024 needs CAP_NET_BIND_SERVICE"
+        where = f"set another address ({settings})"
+        remedy = f" {where[0].upper()}{where[1:]}."
+        if error.errno == errno.EADDRINUSE:
+            remedy = f" Stop the process that listens there, or {where}; port 0 takes a free port."
+    return ExitWith(CANNOT_CREATE, "cannot_listen", f"Cannot listen on {place}: {reason}.{remedy}")
 
 
 def _remove_stale(path: Path) -> None:

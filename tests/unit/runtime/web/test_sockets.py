@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 
@@ -49,8 +50,13 @@ def test_a_path_that_is_too_long_is_refused_with_the_remedy(tmp_path: Path) -> N
     assert refusal(tmp_path / ("x" * 200)) == "socket_path_too_long"
 
 
-def test_a_port_that_is_taken_is_refused() -> None:
-    """Exit 73, which names the address."""
-    with bind_tcp("127.0.0.1", 0) as listener, pytest.raises(ExitWith) as caught:
-        bind_tcp("127.0.0.1", listener.getsockname()[1])
-    assert (caught.value.code, caught.value.error) == (CANNOT_CREATE, "cannot_listen")
+def test_an_address_that_cannot_be_taken_is_refused_with_the_setting_to_change() -> None:
+    """Exit 73: the port of another process, and an address of another machine."""
+    with bind_tcp("127.0.0.1", 0) as listener:
+        taken = listener.getsockname()[1]
+        for host, port in (("127.0.0.1", taken), ("192.0.2.1", 0)):
+            change = re.escape("et another address (listen in broker.toml)")
+            with pytest.raises(ExitWith, match=change) as caught:
+                bind_tcp(host, port, "listen in broker.toml")
+            assert (caught.value.code, caught.value.error) == (CANNOT_CREATE, "cannot_listen")
+            assert f"{host}:{port}" in caught.value.message
