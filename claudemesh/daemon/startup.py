@@ -201,6 +201,8 @@ async def open_files(paths: DaemonPaths, on_failure: OnFailure, stack: AsyncExit
     """Open files.db. Raise `ExitWith` 78 when it is damaged: files that wait are never deleted."""
     path = paths.files_db
     try:
+        if finish_exchange(path):
+            log.info("recovery_finished", path=str(path))
         _check_emptied(path, paths)
         store = await FilesStore.open(path, on_failure)
     except StorageCorrupt as error:
@@ -208,8 +210,11 @@ async def open_files(paths: DaemonPaths, on_failure: OnFailure, stack: AsyncExit
             CONFIGURATION,
             "files_corrupt",
             f"{path}: {error}. It may hold the keys of files that are not sent yet, so nothing was changed: "
-            "restore it from a backup, or move it away to give those files up.",
+            "`claudemesh daemon recover` copies the readable ones to a new file.",
+            next="claudemesh daemon recover",
         ) from error
+    except OSError as error:
+        raise cannot("finish the recovery of", error, path) from error
     except StorageError as error:
         raise cannot_open(path, error) from error
     stack.push_async_callback(store.close)

@@ -135,6 +135,67 @@ def test_files_that_cannot_be_recovered_are_refused_unchanged() -> None:
         )
 
 
+def damage_index(path: Path, name: str) -> None:
+    """Overwrite the first page of an index, so that every row of its table can still be read."""
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        root = raw.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * PAGE)
+        file.write(b"\xff" * PAGE)
+
+
+def test_what_a_recovery_loses_besides_sends_is_kept_or_named() -> None:
+    """Receipts stay with their sends; the list for a restored broker is copied, or named as lost."""
+    with mesh("alice", "bob") as made:
+        alice = made.daemons["alice"]
+        assert alice.send("bob", "text", client_message_id="one", receipt="delivered")[0] in (200, 202)
+        until(lambda: alice.request("GET", "/v1/outbox/one")[1]["state"] == "delivered", "the receipt")
+        before = alice.request("GET", "/v1/outbox/one")[1]["recipients"]
+        assert len(before) == 1
+        alice.stop()
+        damage_index(outbox_of(alice), "outbox_done")
+        asked = run(alice.home, "daemon", "recover")
+        assert "1 sends are copied to a new one, 0 of them not delivered yet, with 1 receipts" in asked.err
+        assert "restored broker" not in asked.err
+        fresh = run(alice.home, "daemon", "recover", "--fresh")
+        assert "restored broker" in fresh.err
+        done = run(alice.home, "daemon", "recover", "--yes", "--json").json
+        assert (done["status"], done["salvaged"], done["receipts"]) == ("recovered", 1, 1)
+        alice.start()
+        alice.ready()
+        assert alice.request("GET", "/v1/outbox/one")[1]["recipients"] == before
+
+
+@pytest.mark.parametrize("failpoint", [None, *DECIDED])
+def test_files_that_wait_survive_the_damage_of_their_list(failpoint: str | None) -> None:
+    """The start refuses it and names the command, which copies what can be read, also over a kill."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons.values()
+        made.broker.stop()
+        (made.root / "a.tar").write_bytes(b"content")
+        sent = run(alice.home, "file", "send", str(made.root / "a.tar"), "bob")
+        assert sent.code == 0, sent.err
+        alice.stop()
+        damage_index(alice.root / "files.db", "shared_open")
+        refused = run(alice.home, "daemon", "up", "--json").json
+        assert (refused["error"], refused["next"]) == ("files_corrupt", "claudemesh daemon recover")
+        asked = run(alice.home, "daemon", "recover")
+        assert "1 files and long texts are copied to a new one, 1 of them not shared yet" in asked.err
+        if failpoint is None:
+            done = run(alice.home, "daemon", "recover", "--yes", "--json").json
+            assert (done["outbox"], done["files"], done["salvaged_files"]) == ("healthy", "damaged", 1)
+            assert Path(done["files_moved_to"]).exists()
+        else:
+            process = Process(["daemon", "recover", "--yes"], alice.home, alice.log)
+            process.start(f"{failpoint}=kill@1")
+            process.wait_killed()
+        made.broker.start()
+        alice.start()
+        alice.ready()
+        until(lambda: run(bob.home, "file", "list", "--json").json["items"], "the file")
+
+
 def inbox_of(daemon: Daemon) -> Path:
     return daemon.root / "inbox.db"
 
