@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from claudemesh.home.backup import MOST_BYTES, NAMES, Backup, is_allowed
+from claudemesh.home.backup import MOST_BYTES, MOST_FILES, NAMES, Backup, is_allowed
 from claudemesh.home.host_file import accept_host
 from claudemesh.home.keyring import Keyring
 from claudemesh.home.membership import load_membership
@@ -44,6 +44,9 @@ def read_membership(paths: DaemonPaths) -> Backup:
         files = {name: data for name, data in files.items() if name not in _PINS} | pins
     if sum(map(len, files.values())) > MOST_BYTES:
         raise ExitWith(CONFIGURATION, "backup_too_large", f"The files have more than {MOST_BYTES} bytes.")
+    if len(files) > MOST_FILES:
+        text = f"The folder {paths.hooks} brings the files to more than {MOST_FILES}. Move some away."
+        raise ExitWith(CONFIGURATION, "backup_too_large", text)
     return Backup(paths.slug, iso_ms(time.time_ns() // 1_000_000), files)
 
 
@@ -107,11 +110,20 @@ def _move_aside(paths: DaemonPaths) -> Path:
     return moved
 
 
+def left_out(paths: DaemonPaths) -> list[str]:
+    """Return what a backup does not hold of the folder of the hooks: subfolders, and files of other names."""
+    kept = _hooks(paths)
+    return [name for name in _in_hooks(paths) if name not in kept]
+
+
 def _hooks(paths: DaemonPaths) -> list[str]:
+    return [name for name in _in_hooks(paths) if is_allowed(name) and (paths.root / name).is_file()]
+
+
+def _in_hooks(paths: DaemonPaths) -> list[str]:
     if not paths.hooks.is_dir():
         return []
-    names = [f"hooks/{path.name}" for path in sorted(paths.hooks.iterdir()) if path.is_file()]
-    return [name for name in names if is_allowed(name)]
+    return [f"hooks/{path.name}" for path in sorted(paths.hooks.iterdir())]
 
 
 def _pins(paths: DaemonPaths) -> dict[str, bytes]:

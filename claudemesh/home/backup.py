@@ -51,7 +51,7 @@ NAMES: Final = (
 )
 NEEDED: Final = ("keypair.json", "membership.json")
 _HOOK: Final = re.compile(r"hooks/[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_MOST_FILES: Final = 1024
+MOST_FILES: Final = 1024
 _KEY_BYTES: Final = 32
 _HEADER_BYTES: Final = 512
 
@@ -142,7 +142,7 @@ def _content(raw: bytes) -> Backup:
         )
     files = {name: base64.b64decode(text, validate=True) for name, text in value["files"].items()}
     wrong = sorted(name for name in files if not is_allowed(name))
-    if wrong or len(files) > _MOST_FILES or not all(name in files for name in NEEDED):
+    if wrong or len(files) > MOST_FILES or not all(name in files for name in NEEDED):
         raise ExitWith(
             CONFIGURATION,
             "backup_not_allowed",

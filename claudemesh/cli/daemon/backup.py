@@ -26,12 +26,13 @@ _passphrase_file = click.option(
 @_passphrase_file
 @mesh_option
 @json_option
-@answers.action(file="string", mesh="string", files="array")
+@answers.action(file="string", mesh="string", files="array", left_out="array")
 def backup(target: Path, passphrase_file: Path | None, mesh: str | None, as_json: bool) -> int:
     """Write keys, membership, pins, settings and hooks to an encrypted file.
 
-    Messages and the API token are not in it. Make a new backup after each rotation of the keys: the broker
-    does not take the older ones. The passphrase has at least 12 characters.
+    Messages and the API token are not in it. Of the folder of hooks it has the files with names of letters,
+    digits, dots, hyphens and underscores; it names the others. Make a new backup after each rotation of the
+    keys: the broker does not take the older ones. The passphrase has at least 12 characters.
 
     \b
     Examples:
@@ -39,7 +40,7 @@ def backup(target: Path, passphrase_file: Path | None, mesh: str | None, as_json
       claudemesh daemon backup --out team.backup --passphrase-file secret
     """
     # Imported here: keys need the crypto library, and most commands do not.
-    from claudemesh.client.backing_up import read_membership
+    from claudemesh.client.backing_up import left_out, read_membership
     from claudemesh.home.backup import check_passphrase, seal_backup
     from claudemesh.runtime.files import write_atomic
     from claudemesh.runtime.oserrors import cannot_write
@@ -47,14 +48,18 @@ def backup(target: Path, passphrase_file: Path | None, mesh: str | None, as_json
     slug = choose_mesh(mesh)
     if target.exists():
         raise ExitWith(CANNOT_CREATE, "file_exists", f"{target} exists. Nothing was written.")
-    content = read_membership(daemon_paths(slug))
+    paths = daemon_paths(slug)
+    content = read_membership(paths)
+    missing = left_out(paths)
     passphrase = _passphrase(passphrase_file, is_new=True)
     check_passphrase(passphrase)
     try:
         write_atomic(target.absolute(), seal_backup(content, passphrase))
     except OSError as error:
         raise cannot_write(error, target) from error
-    answer = {"file": str(target), "mesh": slug, "files": sorted(content.files)}
+    if missing:
+        output.note(f"The backup lacks {', '.join(map(output.safe, missing))}: copy them yourself.")
+    answer = {"file": str(target), "mesh": slug, "files": sorted(content.files), "left_out": missing}
     return output.print_answer(
         as_json, answer, f"wrote {len(content.files)} files of mesh {slug} to {target}"
     )

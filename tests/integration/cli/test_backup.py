@@ -60,6 +60,25 @@ def test_a_member_comes_back_on_another_host() -> None:
         wait_received(bob, ["after"])
 
 
+def test_a_backup_names_what_it_lacks_of_the_hooks() -> None:
+    """A file whose name a backup may not have, and a folder. The others are in it."""
+    with mesh("alice") as made:
+        alice = made.daemons["alice"]
+        hooks = alice.root / "hooks"
+        hooks.mkdir(mode=0o700, exist_ok=True)
+        for name in ("note", "two words", ".env"):
+            (hooks / name).write_text("#!/bin/sh\n")
+        (hooks / "lib").mkdir()
+        path = made.root / "a.backup"
+        given = ("--out", str(path), "--passphrase-file", passphrase(made), "--json")
+        ran = run(alice.home, "daemon", "backup", *given)
+        assert ran.json["left_out"] == ["hooks/.env", "hooks/lib", "hooks/two words"]
+        assert "hooks/note" in ran.json["files"]
+        assert "The backup lacks hooks/.env, hooks/lib, hooks/two words" in ran.err
+        alice.stop()
+        assert restored(made, alice.home, path, "--replace").code == 0
+
+
 def test_a_restore_is_refused_while_a_daemon_runs_and_over_a_member() -> None:
     """With --replace the files that stood there are moved aside, and nothing is lost."""
     with mesh("alice") as made:
