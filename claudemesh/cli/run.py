@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +32,9 @@ _END_S = 5.0
 _LOST = ("pending", "inflight", "dead")
 # States of files that were shared, or that the command has deleted.
 _FETCHABLE = ("shared", "deleted")
+# States of files that go on by themselves; that of one whose message is in the outbox.
+_WITH_MESSAGE = "attaching"
+_WAITING = ("uploading", "announcing", _WITH_MESSAGE)
 # A hook's token is for the daemon of the hook.
 _WITHHELD = ("CLAUDEMESH_CAPABILITY_TOKEN",)
 
@@ -161,7 +164,10 @@ def _drain(client: LocalClient, seconds: int) -> int:
 
     def is_drained() -> bool:
         health = client.get("/v1/health")
-        return not health["queue_depth"] and not health["inflight"] and not health["files_waiting"]
+        if health["queue_depth"] or health["inflight"]:
+            return False
+        waiting = health["files_waiting"]
+        return not waiting or (waiting <= health["dead"] and _are_given_up(client))
 
     ended = wait_for(is_drained, seconds)
     if ended == 0:
@@ -183,16 +189,27 @@ def _tell_lost_sends(client: LocalClient, why: str) -> bool:
     return bool(lost)
 
 
+def _are_given_up(client: LocalClient) -> bool:
+    """Return whether the messages of all files and long texts that wait were given up."""
+    waiting = [item for item in _shared(client) if item["state"] in _WAITING]
+    return all(item["state"] == _WITH_MESSAGE for item in waiting) and all(
+        client.get(f"/v1/outbox/{item['client_message_id']}")["status"] == "dead" for item in waiting
+    )
+
+
 def _tell_lost_files(client: LocalClient, why: str) -> bool:
-    """Name the files that no recipient can fetch; return whether there are any. A long text has no name."""
-    items = client.items("/v1/file/list", direction="out")
-    lost = [item for item in items if item["state"] not in _FETCHABLE]
-    failed = sum(item["state"] == "failed" for item in lost)
-    count = client.get("/v1/health")["files_waiting"] + failed
-    if count:
-        names = [output.safe(item["name"]) for item in lost] or ["long texts"]
-        output.error(f"Files that their recipients cannot fetch yet are lost: {_named(names, count)}. {why}")
-    return bool(count)
+    """Name the files and long texts that no recipient can fetch; return whether there are any."""
+    lost = [item for item in _shared(client) if item["state"] not in _FETCHABLE]
+    if lost:
+        # A long text has no name but that of its send.
+        names = [output.safe(item["client_message_id" if item["is_text"] else "name"]) for item in lost]
+        told = _named(names, len(lost))
+        output.error(f"Files and long texts that their recipients cannot fetch are lost: {told}. {why}")
+    return bool(lost)
+
+
+def _shared(client: LocalClient) -> list[dict[str, Any]]:
+    return client.items("/v1/file/list", direction="out", texts="true")
 
 
 def _named(lost: Sequence[str], count: int) -> str:

@@ -29,7 +29,7 @@ from claudemesh.daemon.files.sharing import Sharing, parse_share, share_of_text
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import check_ulid
 from claudemesh.runtime.web.paging import page, page_limit
-from claudemesh.runtime.web.query import Parameter, choice, number_cursor, whole_number
+from claudemesh.runtime.web.query import Parameter, choice, flag, number_cursor, whole_number
 from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
@@ -76,10 +76,11 @@ class FileRoutes:
 
     async def list_files(self, request: Request) -> Reply:
         """Return files, newest first."""
-        direction = request.query["direction"]
+        direction, with_texts = request.query["direction"], request.query["texts"]
 
         async def fetch(limit: int, after: str | None) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-            return await self.lists.page(direction, None if after is None else int(after), limit)
+            before = None if after is None else int(after)
+            return await self.lists.page(direction, before, limit, with_texts=with_texts)
 
         return await page(request, fetch, None, request.query["limit"])
 
@@ -144,7 +145,7 @@ ROUTES = (
         "List the files that were announced to this host, or that it shares",
         {200: FilePage},
         FileRoutes.list_files,
-        query=(choice("direction", ("in", "out"), "in"), page_limit(), number_cursor()),
+        query=(choice("direction", ("in", "out"), "in"), flag("texts"), page_limit(), number_cursor()),
     ),
     Route(
         "POST",

@@ -99,7 +99,8 @@ class FileItem(Struct):
 
     `state` of `in`: announced, fetched; of `out`: uploading, announcing, attaching, shared, failed, deleted.
     `sent` is the number of bytes that the broker has during an upload. `error` is the cause of a wait or of a
-    failure; of `in` it is the code of the last download.
+    failure; of `in` it is the code of the last download. `is_text` is there with `texts=true`: the file is a
+    long text of this host, which is no file to fetch.
     """
 
     file_id: str
@@ -122,6 +123,7 @@ class FileItem(Struct):
     error: str | UnsetType | None = UNSET
     created_at: Moment | UnsetType = UNSET
     sent: int | UnsetType | None = UNSET
+    is_text: bool | UnsetType = UNSET
 
 
 class FilePage(Struct):

@@ -39,16 +39,22 @@ class FileLists:
     ask: Ask
 
     async def page(
-        self, direction: Direction, before: int | None, limit: int
+        self, direction: Direction, before: int | None, limit: int, *, with_texts: bool = False
     ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
-        """Return up to `limit` files, newest first, and the cursor of the next page or None."""
+        """Return up to `limit` files, newest first, and the cursor of the next page or None.
+
+        `with_texts`: those that this host shares with its long texts, each marked by `is_text`.
+        """
         if direction == "in":
             received = await self.received.page(before, limit + 1)
             items = [(one.number, one.item()) for one in received]
         else:
-            shared = await self.store.page(before, limit + 1)
+            shared = await self.store.page(before, limit + 1, with_texts=with_texts)
             sent = self.uploads.sent
             items = [(one.number, {**one.item(), "sent": sent.get(one.file_id)}) for one in shared]
+            if with_texts:
+                for (_, item), one in zip(items, shared, strict=True):
+                    item["is_text"] = one.is_text
         more = str(items[limit - 1][0]) if len(items) > limit else None
         return [item for _, item in items[:limit]], more
 

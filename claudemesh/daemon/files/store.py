@@ -167,9 +167,10 @@ class FilesStore:
         """Return the ids of the files whose encrypted copy is still needed."""
         return [file.file_id for file in await self.open_files()]
 
-    async def page(self, before: int | None, limit: int) -> Sequence[SharedFile]:
+    async def page(self, before: int | None, limit: int, *, with_texts: bool = False) -> Sequence[SharedFile]:
         """Return up to `limit` files that were accepted before the one of this number, newest first."""
-        return await self._read("before", (2**63 - 1 if before is None else before, limit))
+        values = (2**63 - 1 if before is None else before, limit)
+        return await self._read("before_all" if with_texts else "before", values)
 
     async def move(
         self, file: SharedFile, state: ShareState, *, blob_id: str | None = None, error: str | None = None

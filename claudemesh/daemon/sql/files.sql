@@ -18,6 +18,9 @@ SELECT * FROM shared INDEXED BY shared_open WHERE state IN ('uploading', 'announ
 -- before: files that were shared before one of them, newest first.
 SELECT * FROM shared WHERE number < ? AND NOT is_text ORDER BY number DESC LIMIT ?;
 
+-- before_all: the same with long texts.
+SELECT * FROM shared WHERE number < ? ORDER BY number DESC LIMIT ?;
+
 -- move: change the state of a file. The row must have the state before.
 UPDATE shared SET state = ?, blob_id = ?, error = ?, key = iif(?, key, x'') WHERE file_id = ? AND state = ?;
 

@@ -118,6 +118,39 @@ def test_a_file_that_is_not_shared_in_time_is_named(environment: dict[str, str],
     assert "build.tar (1 in all)" in ran.err
 
 
+def test_a_long_text_that_was_given_up_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    """Its copy was lost on this host's disk, so its recipient has nothing."""
+    (tmp_path / "build.log").write_text("line of a log\n" * 100_000)
+    with mesh("alice") as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
+        known = f"until {MODULE} peers --json | grep -q alice; do :; done"
+        share = (
+            f'{SEND} alice - --id text-1 <"{tmp_path}/build.log"; rm "${{CLAUDEMESH_DAEMON_SOCK%/*}}"/spool/*'
+        )
+        script = f"{known}; kill -STOP {made.broker.pid}; {share}; kill -CONT {made.broker.pid}"
+        ran = run({**environment, "CLAUDEMESH_INVITE": link}, "--", "sh", "-c", script)
+    assert ran.code == 75, ran.err
+    assert "text-1 (1 in all)" in ran.err
+
+
+def test_a_file_whose_message_was_given_up_is_not_waited_for(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """It is named at once: nothing but an operator would send its message again."""
+    (tmp_path / "build.tar").write_bytes(b"content")
+    leave = "import sqlite3,sys;raw=sqlite3.connect(sys.argv[1]);raw.execute(sys.argv[2]);raw.commit()"
+    with mesh("alice", "bob") as made:
+        link = json.loads(made.cli(made.daemons["alice"], "invite", "create", "--json"))["invite"]
+        known = f"until {MODULE} peers --json | grep -q bob; do :; done"
+        gone = f'"{sys.executable}" -c "{leave}" {made.broker.data}/broker.db "$LEFT"'
+        script = f'{known}; {gone}; {MODULE} file send "{tmp_path}/build.tar" bob'
+        left = "UPDATE member SET status = 'left' WHERE name = 'bob'"
+        own = {**environment, "CLAUDEMESH_INVITE": link, "LEFT": left}
+        ran = run(own, "--drain-timeout", "1h", "--", "sh", "-c", script)
+    assert ran.code == 75, ran.err
+    assert "build.tar (1 in all)" in ran.err
+
+
 def test_a_message_outlives_its_sender(team: Mesh, environment: dict[str, str]) -> None:
     """The recipient was away while the member lived, and its member list never had it."""
     alice = team.daemons["alice"]
