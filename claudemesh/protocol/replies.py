@@ -28,6 +28,8 @@ BAD_REPLY: Final = "bad_reply"
 MAX_MEMBERS: Final = 200_000
 # Ids in one call of `members_left`.
 MEMBERS_ASKED: Final = 64
+# Ids in one call of `members_seen`.
+MEMBERS_SEEN: Final = 512
 MAX_TOPICS: Final = 200_000
 MAX_ENTRIES: Final = 200_000
 MAX_EARLIER_KEYS: Final = 4096
@@ -213,6 +215,17 @@ def members_left(value: Any) -> PeerList:
     """Read the reply to `members_left`."""
     items, faults = entries(record(value, "ok"), "items", peer_entry, "members_left")
     return PeerList(tuple(one for one in items if one.status == "left"), faults=faults)
+
+
+@reader("members_seen")
+def members_seen(value: Any) -> dict[str, int]:
+    """Read the reply to `members_seen`: when members were seen last, by their ids."""
+    items, _ = entries(record(value, "ok"), "items", _seen, "members_seen")
+    return dict(items)
+
+
+def _seen(item: Json) -> tuple[str, int]:
+    return fields.matching(item, "member_id", UUID_TEXT), fields.timestamp(item, "last_seen_at")
 
 
 def version_number(version: str | None) -> int:

@@ -216,6 +216,7 @@ def calls(owner: Peer, bob: Peer) -> Mapping[str, Frame]:
         "member_role": {"statement": stated(owner, bob, ROLE, role="admin")},
         "member_restate": {"statement": stated(owner, bob, ROLE, role="admin")},
         "members_left": {"member_ids": [bob.member_id]},
+        "members_seen": {"member_ids": [bob.member_id]},
         "mesh_moved": {},
         "blob_begin": {"size": 100, "sha256": "ab" * 32, "blob_id": new_id()},
         "blob_open": {"blob_id": new_id()},

@@ -1,4 +1,4 @@
-"""The calls `peers` and `profile`: the member list, and a member's own profile."""
+"""The calls about the member list, and about a member's own profile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from claudemesh.broker.directory.cards import card, read_cards
 from claudemesh.broker.store.types import parse_version
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.ids import check_uuid
-from claudemesh.protocol.replies import MEMBERS_ASKED
+from claudemesh.protocol.replies import MEMBERS_ASKED, MEMBERS_SEEN
 from claudemesh.protocol.session_cards import cards_text, check_cards
 
 _SUMMARY_CHARACTERS = 512
@@ -61,14 +61,24 @@ async def peers(caller: Caller, params: Params) -> Answer:
 async def members_left(caller: Caller, params: Params) -> Answer:
     """Return those of some members that have left. The list lacks them, and messages of theirs may wait."""
     only(params, "member_ids")
-    given = params.get("member_ids")
-    if not isinstance(given, list) or len(given) > MEMBERS_ASKED:
-        raise InvalidField(
-            "invalid_params", "member_ids", f"member_ids must be a list of at most {MEMBERS_ASKED}."
-        )
-    wanted = {check_uuid(one, "member_ids") for one in given}
+    wanted = _member_ids(params, MEMBERS_ASKED)
     found = [await caller.context.store.members.find(caller.mesh_id, one) for one in sorted(wanted)]
     return {"items": [card(one, is_own=False) for one in found if one is not None and one.status == "left"]}
+
+
+async def members_seen(caller: Caller, params: Params) -> Answer:
+    """Return when some members were seen last. A change of that time makes no version of the list."""
+    only(params, "member_ids")
+    wanted = _member_ids(params, MEMBERS_SEEN)
+    seen = await caller.context.store.presence.last_seen(caller.mesh_id, wanted)
+    return {"items": [{"member_id": one, "last_seen_at": at_ms} for one, at_ms in seen.items()]}
+
+
+def _member_ids(params: Params, most: int) -> set[str]:
+    given = params.get("member_ids")
+    if not isinstance(given, list) or len(given) > most:
+        raise InvalidField("invalid_params", "member_ids", f"member_ids must be a list of at most {most}.")
+    return {check_uuid(one, "member_ids") for one in given}
 
 
 async def profile(caller: Caller, params: Params) -> Answer:
@@ -99,4 +109,9 @@ def _sessions(params: Params) -> str | None:
         raise InvalidField("invalid_params", "sessions", error.message) from error
 
 
-METHODS: dict[str, Method] = {"peers": peers, "members_left": members_left, "profile": profile}
+METHODS: dict[str, Method] = {
+    "peers": peers,
+    "members_left": members_left,
+    "members_seen": members_seen,
+    "profile": profile,
+}

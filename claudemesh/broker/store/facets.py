@@ -251,6 +251,10 @@ class PresenceStore(Protocol):
         """Write when, and on which host, members were seen; one entry for each member."""
         ...
 
+    async def last_seen(self, mesh_id: str, member_ids: Collection[str]) -> Mapping[str, int]:
+        """Return when these members were seen last: active ones that are visible and were seen."""
+        ...
+
     async def present_seen(self, broker_id: str, now_ms: int) -> None:
         """Write that every member with a lease of a broker is seen now."""
         ...

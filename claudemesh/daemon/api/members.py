@@ -48,6 +48,7 @@ class MemberRoutes:
 
         async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
             behind = [peer for peer in everyone if after is None or _place(peer) > after]
+            await self.presence.learn_seen(behind[:limit])
             items = [self._item(peer) for peer in behind[:limit]]
             return items, _cursor(items[-1]) if len(behind) > limit else None
 

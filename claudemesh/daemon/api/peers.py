@@ -38,6 +38,7 @@ class PeerRoutes:
 
         async def fetch(limit: int, after: str | None) -> tuple[Sequence[Item], str | None]:
             found = self.directory.page(after, limit + 1)
+            await self.presence.learn_seen(found[:limit])
             items = [self._item(peer) for peer in found[:limit]]
             return items, _cursor(items[-1]) if len(found) > limit else None
 

@@ -12,12 +12,15 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.changes import member_event
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.sync import DirectorySync
+from claudemesh.protocol import replies
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import MAX_PRESENT, PresenceEvent
-from claudemesh.protocol.replies import PeerList
+from claudemesh.protocol.replies import MEMBERS_SEEN, PeerList
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
@@ -27,6 +30,8 @@ log = SparseLog(get_logger("presence"))
 
 # In a mesh of 2,000 members a broker sends the online members two seconds after the link has opened.
 _FIRST_WORD_S = 3.0
+# The longest wait for the times at which members were seen last, before those that are known are shown.
+_SEEN_S = 1.0
 # Up to this many simultaneous changes are published one by one. Of more only the numbers are published.
 _PUBLISHED = 100
 # Members whose presence is applied without a pause.
@@ -43,12 +48,14 @@ class Presence:
         sync: DirectorySync,
         publish: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
+        ask: Ask,
     ) -> None:
         self._own_id = own_id
         self._directory = directory
         self._sync = sync
         self._publish = publish
         self._clock = clock
+        self._ask = ask
         self._is_linked = False
         self._is_told = False
         # Set when the online members are known, or when the broker does not send them by itself.
@@ -56,6 +63,8 @@ class Presence:
         self._is_known.set()
         self._online: set[str] = set()
         self._seen: dict[str, int] = {}
+        # Members whose last time the broker was asked for since the link has opened.
+        self._asked: set[str] = set()
         # Members that came online and whose names are not known yet.
         self._unnamed: dict[str, bool] = {}
         sync.on_page(self._listed)
@@ -85,9 +94,33 @@ class Presence:
             async with asyncio.timeout(_FIRST_WORD_S):
                 await self._is_known.wait()
 
+    async def learn_seen(self, peers: Sequence[Peer]) -> None:
+        """Ask when offline members were seen last, for at most a second, and once for each on a link.
+
+        They may have come and gone while this host was away, and the list of members does not tell of that.
+        """
+        wanted = [one.member_id for one in peers if self._may_have_gone(one)][:MEMBERS_SEEN]
+        if not wanted or not self._is_linked:
+            return
+        self._asked.update(wanted)
+        try:
+            async with asyncio.timeout(_SEEN_S):
+                seen = await self._ask("members_seen", {"member_ids": wanted}, replies.members_seen)
+        except (ProtocolError, TimeoutError) as error:
+            # An older broker has no such call.
+            log.info("members_seen_not_learnt", error=getattr(error, "code", "timeout"))
+            return
+        for member_id in wanted:
+            if seen.get(member_id, 0) > self._seen.get(member_id, 0):
+                self._seen[member_id] = seen[member_id]
+
+    def _may_have_gone(self, peer: Peer) -> bool:
+        return peer.visible and peer.member_id not in self._asked and not self.is_online(peer.member_id)
+
     def link_up(self, *, told: bool) -> None:
         """Note an open link. `told`: the broker sends the online members apart from the member list."""
         self._is_linked, self._is_told = True, told
+        self._asked.clear()
         if told:
             self._is_known.clear()
         self._sync.link_up(asks_online=not told)

@@ -103,6 +103,20 @@ async def test_members_are_seen_together_each_at_its_time_and_host(engine: str) 
         assert bob.last_seen_at == NOW + 2, "the mesh is part of every statement"
 
 
+async def test_last_seen_times_are_those_of_active_members_that_show_them(engine: str) -> None:
+    """Of those that are asked for, in that mesh: one that left, hides or was never seen has none."""
+    async with world(engine) as w:
+        bob, eve, zoe, max_, new = [await w.join(name) for name in ("bob", "eve", "zoe", "max", "new")]
+        shown = (bob, eve, zoe, max_)
+        await w.store.presence.members_seen([Seen(w.mesh.id, one.id, NOW, None) for one in shown])
+        await w.store.members.set_profile(w.mesh.id, eve.id, visible=False)
+        await w.store.members.set_status(w.mesh.id, zoe.id, "left")
+        asked = [bob.id, eve.id, zoe.id, new.id, "01899e2d-0000-7000-8000-00000000ffff"]
+        assert await w.store.presence.last_seen(w.mesh.id, asked) == {bob.id: NOW}
+        assert await w.store.presence.last_seen("01899e2d-0000-7000-8000-00000000ffff", asked) == {}
+        assert await w.store.presence.last_seen(w.mesh.id, []) == {}
+
+
 async def test_whoever_holds_a_lease_of_a_broker_is_seen(engine: str) -> None:
     """Connections last for hours: their members are seen meanwhile, and no other members are."""
     async with world(engine) as w:

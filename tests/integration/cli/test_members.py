@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from claudemesh.cli import member
+from claudemesh.runtime.clock import iso_ms
 from claudemesh.runtime.exits import PERMISSION, TEMPORARY, UNAVAILABLE
 from claudemesh.runtime.files import FileLock
+from tests.support.audit import broker_rows
 from tests.support.cli import begin, run
-from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.processes import Daemon, mesh, until
 
 
 def names(daemon: Daemon) -> list[str]:
@@ -22,11 +24,6 @@ def done(home: Path, *arguments: str) -> None:
     """Run a command that has to succeed."""
     ran = run(home, *arguments)
     assert ran.code == 0, ran.err
-
-
-def audit(made: Mesh) -> list[str]:
-    """The kinds of the audit events of the mesh, the oldest first."""
-    return [event["kind"] for event in reversed(made.admin("GET", "audit?mesh=demo")["items"])]
 
 
 def test_a_renamed_member_is_known_by_its_new_name_on_every_host() -> None:
@@ -309,6 +306,38 @@ def test_the_last_seen_time_is_true_after_restarts_of_daemon_and_broker() -> Non
         alice.start()
         alice.ready(connected=False)
         assert seen("peers") == seen("member list") == gone
+
+
+def test_the_last_seen_time_of_a_member_that_went_while_this_host_was_away_is_true() -> None:
+    """It came and went unseen; the list of members tells of no such change."""
+    with mesh("alice", "bob") as made:
+        alice, bob = made.daemons["alice"], made.daemons["bob"]
+
+        def seen(command: str) -> str:
+            items = run(alice.home, *command.split(), "--json").json["items"]
+            return next(item["last_seen_at"] for item in items if item["name"] == "bob")
+
+        bob.stop()
+        until(
+            lambda: not run(alice.home, "peers", "--json").json["items"][1]["online"], "the member has gone"
+        )
+        before = seen("peers")
+        alice.stop()
+        bob.start()
+        bob.ready()
+        bob.stop()
+        [(at_ms,)] = broker_rows(made, "SELECT last_seen_at FROM member WHERE name = 'bob'")
+        gone = iso_ms(at_ms)
+        assert gone > before
+        alice.start()
+        alice.ready()
+        until(lambda: alice.request("GET", "/v1/health")[1]["connected"], "the link")
+        assert seen("peers") == seen("member list") == gone
+        alice.stop()
+        made.broker.stop()
+        alice.start()
+        alice.ready(connected=False)
+        assert seen("peers") == gone
 
 
 def test_a_profile_is_shown_to_others_and_an_invisible_member_is_not() -> None:

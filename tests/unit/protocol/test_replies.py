@@ -81,6 +81,10 @@ LOST = {
 READERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
     "peers": (replies.peers, {"items": [BOB.entry()]}),
     "members_left": (replies.members_left, {"items": [BOB.entry(status="left")]}),
+    "members_seen": (
+        replies.members_seen,
+        {"items": [{"member_id": BOB.entry()["member_id"], "last_seen_at": 1_700_000_000_000}]},
+    ),
     "topic_list": (replies.topic_list, {"items": [TOPIC]}),
     "topic_create": (replies.topic_made, {"topic": "all", "mode": "queue", "created": True}),
     "topic_delete": (replies.topic_removed, {"topic": "all", "mode": "queue", "dropped": 1}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from claudemesh.broker.store.postgres.pools import Pools
 from claudemesh.broker.store.postgres.queries import QUERIES as _Q
@@ -41,6 +41,10 @@ class PostgresPresence:
             [entry.at_ms for entry in entries],
             [entry.host for entry in entries],
         )
+
+    async def last_seen(self, mesh_id: str, member_ids: Collection[str]) -> Mapping[str, int]:
+        rows = await self._db.fetch(_Q["last_seen"], mesh_id, list(member_ids))
+        return {str(row[0]): row[1] for row in rows}
 
     async def present_seen(self, broker_id: str, now_ms: int) -> None:
         await self._db.execute(_Q["present_seen"], now_ms, broker_id)

@@ -114,6 +114,10 @@ FROM (SELECT k.id, w.seen_at, w.host
                           LIMIT 1 FOR NO KEY UPDATE) AS k) AS s
 WHERE m.id = s.id;
 
+-- last_seen: when active and visible members of these ids were seen last.
+SELECT id, last_seen_at FROM mesh.member
+WHERE mesh_id = $1 AND id = ANY ($2::uuid[]) AND status = 'active' AND visible AND last_seen_at IS NOT NULL;
+
 -- present_seen: write the present time as last seen for the members with a lease of a broker.
 UPDATE mesh.member AS m SET last_seen_at = $1
 WHERE m.id = ANY (ARRAY(SELECT p.member_id FROM mesh.presence AS p WHERE p.broker_id = $2));

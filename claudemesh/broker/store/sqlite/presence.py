@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import orjson
 
 from claudemesh.broker.store.sqlite.queries import QUERIES as _Q
 from claudemesh.broker.store.types import PresenceRow, Seen
@@ -50,6 +52,10 @@ class SqlitePresence:
     async def members_seen(self, seen: Sequence[Seen]) -> None:
         values = [(entry.at_ms, entry.host, entry.mesh_id, entry.member_id) for entry in seen]
         await self._db.transaction(lambda raw: raw.executemany(_Q["member_seen"], values))
+
+    async def last_seen(self, mesh_id: str, member_ids: Collection[str]) -> Mapping[str, int]:
+        values = (mesh_id, orjson.dumps(list(member_ids)).decode())
+        return dict(await self._db.run(lambda raw: raw.execute(_Q["last_seen"], values).fetchall()))
 
     async def present_seen(self, broker_id: str, now_ms: int) -> None:
         await self._db.transaction(lambda raw: raw.execute(_Q["present_seen"], (now_ms, broker_id)))

@@ -329,6 +329,10 @@ DELETE FROM presence WHERE broker_id = ?;
 -- presence_online: the members that hold a lease.
 SELECT DISTINCT member_id FROM presence WHERE mesh_id = ? AND lease_until > ?;
 
+-- last_seen: when active and visible members of these ids, a JSON array, were seen last.
+SELECT m.id, m.last_seen_at FROM json_each(?2) AS w JOIN member AS m ON m.id = w.value
+WHERE m.mesh_id = ?1 AND m.status = 'active' AND m.visible AND m.last_seen_at IS NOT NULL;
+
 -- present_seen: write the present time as last seen for the members with a lease of a broker.
 UPDATE member SET last_seen_at = ?1
 WHERE id IN (SELECT member_id FROM presence WHERE broker_id = ?2);

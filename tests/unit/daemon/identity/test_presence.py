@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.presence import Presence
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event
-from claudemesh.protocol.replies import BadReply, PeerList, peers
+from claudemesh.protocol.replies import BadReply, PeerList, Read, peers
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, person
+
+T = TypeVar("T")
 
 ALICE, BOB, EVE = person("alice"), person("bob"), person("eve")
 
@@ -58,7 +62,19 @@ class Bench:
             self.sync,  # type: ignore[arg-type]
             self.published.extend,
             ManualClock(),
+            self.ask,
         )
+        self.asked: list[list[str]] = []
+        self.seen: dict[str, int] | ProtocolError = {}
+
+    async def ask(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
+        """The broker answers."""
+        assert method == "members_seen"
+        self.asked.append(params["member_ids"])
+        if isinstance(self.seen, ProtocolError):
+            raise self.seen
+        items = [{"member_id": one, "last_seen_at": at_ms} for one, at_ms in self.seen.items()]
+        return read({"items": items})
 
     def hear(self, event: str, **data: Any) -> None:
         """The broker says something."""
@@ -125,6 +141,30 @@ def test_who_was_online_when_the_link_was_lost_was_seen_then_also_after_a_restar
     peer = bench.directory.by_id(BOB.member_id)
     assert peer is not None
     assert peer.last_seen_at == bench.presence.last_seen_ms(peer) == ManualClock().wall_ms()
+
+
+async def test_the_broker_is_asked_once_on_each_link_when_an_offline_member_was_seen(bench: Bench) -> None:
+    """It may have come and gone while this host was away. A broker of an earlier version has no answer."""
+    known = [peer for peer in (bench.directory.by_id(BOB.member_id),) if peer is not None]
+    bench.presence.link_down()
+    await bench.presence.learn_seen(known)
+    assert bench.asked == [], "without a link there is nobody to ask"
+    bench.presence.link_up(told=True)
+    bench.seen = {BOB.member_id: 77, EVE.member_id: 99}
+    await bench.presence.learn_seen(known)
+    await bench.presence.learn_seen(known)
+    assert bench.asked == [[BOB.member_id]]
+    assert bench.presence.last_seen_ms(known[0]) == 77
+    bench.presence.link_down()
+    bench.presence.link_up(told=True)
+    bench.seen = ProtocolError("unknown_method", "The broker has no such call.")
+    await bench.presence.learn_seen(known)
+    assert (len(bench.asked), bench.presence.last_seen_ms(known[0])) == (2, 77)
+    bench.presence.link_down()
+    bench.presence.link_up(told=True)
+    bench.tell(online=[BOB.member_id], whole=True)
+    await bench.presence.learn_seen(known)
+    assert len(bench.asked) == 2, "one that is online is seen now"
 
 
 def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: Bench) -> None:
