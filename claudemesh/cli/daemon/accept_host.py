@@ -7,6 +7,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command
 from claudemesh.cli.options import json_option, mesh_option
+from claudemesh.client.local import LocalClient
 from claudemesh.client.meshes import choose_mesh
 from claudemesh.home.paths import daemon_paths
 
@@ -35,4 +36,6 @@ def accept_host(mesh: str | None, as_json: bool) -> int:
     host = keep_this_host(paths.host_fingerprint, load_settings(paths.config).clone_id_override)
     answer = {"mesh": slug, "fingerprint": host.fingerprint, "source": host.source}
     text = f"the files of mesh {slug} belong to this host now"
-    return output.print_answer(as_json, answer, text, next=[command("daemon", "up", "-d", mesh=mesh)])
+    # One that runs under the policy `warn` shows the change of the host until its next start.
+    words = ["restart"] if LocalClient(slug).is_running() else ["up", "-d"]
+    return output.print_answer(as_json, answer, text, next=[command("daemon", *words, mesh=mesh)])

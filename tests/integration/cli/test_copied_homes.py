@@ -76,6 +76,7 @@ def test_a_host_that_was_accepted_is_this_host_from_then_on(team: Mesh) -> None:
     answer = run(copied.home, "daemon", "accept-host", "--json")
     assert answer.code == 0, answer.err
     assert answer.json["fingerprint"] == host(copied)["fingerprint"]
+    assert answer.json["next"] == ["claudemesh daemon up -d"]
     for _ in range(2):
         copied.start()
         copied.ready()
@@ -128,6 +129,8 @@ def test_under_warn_a_copy_runs_and_says_so(team: Mesh) -> None:
     counted = [line for line in shown.splitlines() if line.startswith("cm_daemon_clone_suspected_total")]
     assert float(counted[0].split()[-1]) >= 1
     assert host(copied) == before
+    accepted = run(copied.home, "daemon", "accept-host", "--json")
+    assert accepted.json["next"] == ["claudemesh daemon restart"]
 
 
 def test_the_first_start_of_this_version_keeps_the_host(team: Mesh) -> None:
