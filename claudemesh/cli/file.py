@@ -13,6 +13,7 @@ from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.options import FileId, complete_members, json_option, mesh_option
 from claudemesh.cli.output import Column
+from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import UNAVAILABLE, ExitWith
 
@@ -137,7 +138,7 @@ def get(file_id: str, out: str, message_id: str | None, mesh: str | None, as_jso
 
     ID is the file_id that `claudemesh file list` shows. Everything is verified before the file gets its name,
     and no file is ever replaced. A download that is interrupted resumes with the same command. After Ctrl-C
-    the daemon goes on with it.
+    the daemon goes on with it. One to standard output is kept in the temporary directory until then.
 
     \b
     Examples:
@@ -156,15 +157,7 @@ def get(file_id: str, out: str, message_id: str | None, mesh: str | None, as_jso
         return
     if as_json:
         raise click.UsageError("--json and --out - both write to standard output. Leave one of them out.")
-    # Imported here: only `-` needs it.
-    import shutil
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="claudemesh-") as folder:
-        answer = _fetch(client, {**wanted, "out": folder}, as_json=False)
-        with Path(answer["path"]).open("rb") as content:
-            shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
-        sys.stdout.buffer.flush()
+    _print_file(client, wanted)
 
 
 @file.command("list")
@@ -232,6 +225,29 @@ def _fetch(client: LocalClient, wanted: dict[str, str], *, as_json: bool) -> dic
         if answer["status"] == "done":
             progress.end()
             return answer
+
+
+def _print_file(client: LocalClient, wanted: dict[str, str]) -> None:
+    """Fetch a file into a private directory, and print it."""
+    # Imported here: only `-` needs it.
+    import shutil
+
+    from claudemesh.cli.piped_file import empty, kept_folder
+
+    with kept_folder(str(client.path), *wanted.values()) as folder:
+        asked = {**wanted, "out": str(folder)}
+        try:
+            answer = _fetch(client, asked, as_json=False)
+        except ApiError as error:
+            if error.code != "file_exists":
+                raise
+            # A command that was cut has left the whole file. It is fetched again, as it may have changed.
+            empty(folder)
+            answer = _fetch(client, asked, as_json=False)
+        check_seen(answer["path"])
+        with Path(answer["path"]).open("rb") as content:
+            shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
 
 
 def check_seen(path: str) -> None:

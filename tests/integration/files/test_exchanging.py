@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.support.living import files_in
-from tests.support.processes import Daemon, Mesh, mesh, until
+from tests.support.processes import REPOSITORY, Daemon, Mesh, mesh, until
+from tests.support.waiting import WAIT_S
 
 CANARY = b"a canary that no disk of a broker may show"
 CONTENT = CANARY * 70_000
@@ -181,6 +184,38 @@ def test_a_download_goes_on_behind_a_kill(pair: Mesh, tmp_path: Path, point: str
     assert (status, answer.get("path")) == (200, str(out)), answer
     assert out.read_bytes() == CONTENT
     assert not (tmp_path / f".{file_id}.part").exists()
+
+
+def test_a_download_to_standard_output_goes_on_behind_a_cut(pair: Mesh, tmp_path: Path) -> None:
+    """The same command finds what an earlier one has left, a whole file too, and leaves nothing behind."""
+    alice, bob = pair.daemons["alice"], pair.daemons["bob"]
+    file_id = share(alice, written(tmp_path / "file"))
+    announced(bob, file_id)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+
+    def printed() -> bytes:
+        return subprocess.run(
+            [sys.executable, "-m", "claudemesh", "file", "get", file_id, "--out", "-"],
+            env={**os.environ, "CLAUDEMESH_HOME": str(bob.home), "TMPDIR": str(temporary)},
+            cwd=REPOSITORY,
+            capture_output=True,
+            timeout=WAIT_S,
+        ).stdout
+
+    for point in ("fetch.after_chunk=kill@2", "fetch.after_name=kill@1"):
+        bob.stop()
+        bob.start(point)
+        bob.ready()
+        assert printed() == b""
+        bob.wait_killed()
+        [kept] = temporary.iterdir()
+        assert max(path.stat().st_size for path in kept.iterdir()) > 0
+        bob.start()
+        bob.ready()
+    (kept / f".{file_id}.part").unlink()
+    assert printed() == CONTENT
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_changed_temporary_file_is_noticed(pair: Mesh, tmp_path: Path) -> None:
