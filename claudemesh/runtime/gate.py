@@ -17,8 +17,10 @@ from claudemesh.runtime.rate_limit import TokenBucket
 Abuse: TypeAlias = Literal["bytes", "frames", "control_frames", "fragments", "chunks"]
 
 # Bytes of one connection that one turn of the loop parses. The second is for HTTP, where a byte costs more.
+# The third is for a long body, which is only copied: more than the event loop reads at a time.
 _STEP_BYTES = 64 << 10
 _STEP_HTTP_BYTES = 8 << 10
+_STEP_BODY_BYTES = 256 << 10
 _STEP_FRAMES = 64
 # The library refuses a longer head, so nothing follows it.
 _LONGEST_HEAD = 1 << 20
@@ -103,7 +105,7 @@ class Gate:
     def widen(self, wide: bool) -> None:
         """Parse more bytes in one step: a body that is only copied costs little."""
         if self._scanner is None:
-            self._step_bytes = _STEP_BYTES if wide else _STEP_HTTP_BYTES
+            self._step_bytes = _STEP_BODY_BYTES if wide else _STEP_HTTP_BYTES
 
     def expect_frames(self) -> None:
         """Count WebSocket frames from the next byte on."""

@@ -67,6 +67,20 @@ async def test_a_large_input_passes_in_steps_and_nothing_is_read_meanwhile() -> 
     assert behind.reads == [False, True]
 
 
+async def test_a_long_body_passes_whole_as_it_was_read() -> None:
+    """A piece of an upload is only copied. Behind the body, and before it, HTTP passes in short steps."""
+    behind, data = Behind(), b"x" * 250_000
+    behind.gate = behind.another()
+    behind.gate.pace(MEMBER)
+    behind.gate.widen(True)
+    behind.gate.received(data)
+    assert behind.steps == [data]
+    behind.gate.widen(False)
+    behind.gate.received(data)
+    assert await behind.all(2 * len(data)) == 2 * data
+    assert max(map(len, behind.steps[1:])) <= _STEP // 8
+
+
 async def test_a_read_that_was_under_way_is_not_lost() -> None:
     behind = Behind()
     first, second = frame(1, b"a" * 700) * 200, frame(1, b"b" * 700) * 200
