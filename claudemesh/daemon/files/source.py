@@ -34,6 +34,10 @@ class Source:
         try:
             return read_fully(self.descriptor, wanted)
         except OSError as error:
+            if not self.size:
+                # As of files below /proc, whose errors say nothing of a disk.
+                text = f"{self.path} is no ordinary file. Copy its content to a file first."
+                raise InvalidField("not_a_regular_file", "path", text) from error
             raise _unreadable(self.path, error) from error
 
     def is_unchanged(self, seen: int) -> bool:

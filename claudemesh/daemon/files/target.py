@@ -156,6 +156,10 @@ def open_target(out: str, offered: str, file_id: str, home: Path) -> Target:
         check_outside(real, home, "out")
         return Target(real, name, file_id)
     except (FileNotFoundError, NotADirectoryError) as error:
+        if folder.is_dir():
+            # As /proc answers.
+            text = f"{folder} takes no files. Choose another directory."
+            raise InvalidField("file_unwritable", "out", text) from error
         check_shared_view(folder, "out")
         raise InvalidField("directory_not_found", "out", f"There is no directory {folder}.") from error
     except OSError as error:
