@@ -15,6 +15,7 @@ from claudemesh.cli.inbox_view import note_cut
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
+from claudemesh.cli.sent import post_text
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, ExitWith
@@ -89,7 +90,7 @@ def _ask(client: LocalClient, to: str, message: str, deadline: float, timeout: i
 
     def send() -> dict[str, Any]:
         left_ms = max(1, min(_LONGEST_WAIT_MS, int((deadline - time.monotonic()) * 1000)))
-        return client.post(f"/v1/send?wait_ms={left_ms}", body)
+        return post_text(client, f"/v1/send?wait_ms={left_ms}", body)
 
     def look() -> dict[str, Any]:
         return client.get(f"/v1/outbox/{client_message_id}")

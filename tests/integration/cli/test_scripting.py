@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.audit import wait_done, wait_received
 from tests.support.cli import begin, homes, run
 from tests.support.processes import Mesh, mesh, until
@@ -98,12 +100,14 @@ def test_request_prints_the_reply(pair: Mesh) -> None:
     assert run(alice, "request", "bob", "anybody?", "--timeout", "1s").code == TEMPORARY
 
 
+@pytest.mark.parametrize("times", [20_000, 100_000])
 def test_request_with_a_text_that_is_larger_than_a_message_prints_the_reply(
-    pair: Mesh, tmp_path: Path
+    pair: Mesh, tmp_path: Path, times: int
 ) -> None:
-    """The text travels as a file. The command learns of the broker's acceptance all the same."""
+    """The text travels as a file, and the larger one is given to the daemon as one. The command learns of the
+    broker's acceptance all the same."""
     alice, bob = homes(pair)
-    text = "a long question " * 20_000
+    text = f"{times} times " + "a long question " * times
     (tmp_path / "question").write_text(text)
 
     def question() -> Any:
