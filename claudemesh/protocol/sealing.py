@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -113,9 +114,21 @@ class SealedContent(NamedTuple):
     receipting: Receipting = NO_RECEIPTS
 
 
+class PlainContent(NamedTuple):
+    """The content of a body without meta and attachments, which consists of no receipts."""
+
+    message: str
+    sessions: SessionNames = NO_SESSIONS
+    receipting: Receipting = NO_RECEIPTS
+
+
 _CONTEXT: Final = ("mesh_id", "from", "to", "client_message_id")
-# The end of a content that is a message alone.
-_NO_META: Final = b',"meta":null}'
+# The beginning of the rest of a content, behind the message of a plain one.
+_NO_META: Final = b',"meta":null'
+_REST: Final = frozenset({"meta", "from_session", "to_session", "hops", "receipt"})
+# Many messages have the same names of sessions and the same wish. Longer rests are not kept.
+_KEPT_RESTS: Final = 256
+_REST_BYTES: Final = 256
 
 
 def encode_content(
@@ -158,10 +171,11 @@ def encode_content(
         ) from error
 
 
-def plain_message(raw: bytes, context: SealedContext) -> str | None:
-    """Return the message of a content that has this context and nothing else, as `encode_content` writes it.
+def plain_content(raw: bytes, context: SealedContext) -> PlainContent | None:
+    """Return a plain content that has this context, as `encode_content` writes it.
 
-    None for any other bytes, also for those that `decode_content` refuses: only the message is parsed.
+    None for any other bytes, also for those that `decode_content` refuses: the message is parsed, and a rest
+    that was not seen before.
     """
     name = context.client_message_id
     if '"' in name or "\\" in name:
@@ -170,13 +184,29 @@ def plain_message(raw: bytes, context: SealedContext) -> str | None:
         f'{{"mesh_id":"{context.mesh_id}","from":"{context.sender}","to":"{context.ref}",'
         f'"client_message_id":"{name}","kind":"{context.kind}","message":'
     ).encode()
-    if not (raw.startswith(head) and raw.endswith(_NO_META)):
+    at = raw.rfind(_NO_META)
+    if at < len(head) or len(raw) - at > _REST_BYTES or not raw.startswith(head):
+        return None
+    rest = _rest(raw[at:])
+    if rest is None:
         return None
     try:
-        message: object = orjson.loads(raw[len(head) : -len(_NO_META)])
+        message: object = orjson.loads(raw[len(head) : at])
     except orjson.JSONDecodeError:
         return None
-    return message if isinstance(message, str) else None
+    return PlainContent(message, *rest) if isinstance(message, str) else None
+
+
+@lru_cache(maxsize=_KEPT_RESTS)
+def _rest(raw: bytes) -> tuple[SessionNames, Receipting] | None:
+    """Return the part of a plain content behind its message, None when it is not plain."""
+    try:
+        value = parse_json(b"{" + raw[1:])
+        if not isinstance(value, dict) or not value.keys() <= _REST:
+            return None
+        return _sessions(value), _receipting(value)
+    except ProtocolError:
+        return None
 
 
 def decode_content(raw: bytes) -> SealedContent:

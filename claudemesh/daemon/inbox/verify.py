@@ -28,9 +28,10 @@ from claudemesh.protocol.sealing import (
     NO_RECEIPTS,
     Receipting,
     SealedContext,
+    SessionNames,
     decode_content,
     open_box,
-    plain_message,
+    plain_content,
 )
 from claudemesh.protocol.signing import verify_envelope
 from claudemesh.protocol.topic_keys import TopicKey, open_secret
@@ -258,18 +259,17 @@ class Verifier:
         else:
             content = self._unlocked(envelope)
         if signer is not None:
-            # Most bodies are a message alone. For any other the whole content is read.
+            # Most bodies are plain. For any other the whole content is read.
             ref, client_message_id = envelope.destination_ref, envelope.client_message_id
             expected = SealedContext(self._mesh_id, signer, ref, client_message_id, envelope.destination_kind)
-            message = plain_message(content, expected)
-            if message is not None:
-                return Text(message)
+            plain = plain_content(content, expected)
+            if plain is not None:
+                return _of_kind(_plain_text(*plain), envelope)
         context, text = await aside.run(aside.weight_of(content), _read, content)
         self._compare(context, envelope, sender)
         if text.receipting.receipts and envelope.destination_kind != "dm":
             raise ProtocolError("wrong_receipts", "Receipts go to the sender of a message, and to no topic.")
-        # A session is of one member: a topic has none.
-        return text if envelope.destination_kind == "dm" else text._replace(to_session=None)
+        return _of_kind(text, envelope)
 
     def _signer(self, envelope: Envelope, sender: Peer) -> str | None:
         """Return the key of the sender that signed the envelope: its present one, or one of its chain.
@@ -357,6 +357,16 @@ def _read(content: bytes) -> tuple[SealedContext | None, Text]:
     names = (sessions.sender, sessions.recipient)
     found = Text(opened.message, meta, files, *names, opened.receipting, sessions.hops)
     return opened.context, found
+
+
+def _plain_text(message: str, sessions: SessionNames, receipting: Receipting) -> Text:
+    names = (sessions.sender, sessions.recipient)
+    return Text(message, None, None, *names, receipting, sessions.hops)
+
+
+def _of_kind(text: Text, envelope: Envelope) -> Text:
+    """Return a text without the session that it is for, unless it is a dm: a topic has none."""
+    return text if envelope.destination_kind == "dm" else text._replace(to_session=None)
 
 
 def _topic(envelope: Envelope) -> str | None:

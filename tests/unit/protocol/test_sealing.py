@@ -11,14 +11,18 @@ from hypothesis import strategies as st
 from nacl.bindings import crypto_scalarmult_base
 
 from claudemesh.protocol.errors import ProtocolError
+from claudemesh.protocol.receipts import Receipt, ReceiptState
 from claudemesh.protocol.sealing import (
     BoxKeys,
+    PlainContent,
+    Receipting,
     SealedContent,
     SealedContext,
+    SessionNames,
     decode_content,
     encode_content,
     open_box,
-    plain_message,
+    plain_content,
     seal_box,
 )
 from tests.support.envelopes import ALICE, BOB, MESH_ID, NONCE
@@ -30,26 +34,60 @@ SHARED = BoxKeys(ALICE.x25519_privkey).shared(BOB.x25519_pubkey)
 CONTEXT = SealedContext(MESH_ID, ALICE.ed25519_pubkey, BOB.ed25519_pubkey, "deploy-42", "dm")
 
 
-@given(st.text())
-def test_a_message_alone_is_read_without_the_rest(message: str) -> None:
-    """Also one that holds quotes and escapes, for the context that it was sealed with and no other."""
-    content = encode_content(message, b"", CONTEXT)
-    assert plain_message(content, CONTEXT) == message == decode_content(content).message
-    assert plain_message(content, CONTEXT._replace(kind="topic")) is None
-    assert plain_message(encode_content(message, b'{"a":1}', CONTEXT), CONTEXT) is None
+SESSIONS = st.builds(
+    SessionNames,
+    sender=st.sampled_from([None, "api"]),
+    recipient=st.sampled_from([None, "web"]),
+    hops=st.integers(0, 3),
+    traceparent=st.none(),
+)
+WISHES = st.sampled_from([None, *ReceiptState]).map(Receipting)
+RECEIPTS = Receipting(None, (Receipt(client_message_id="x", delivered_at=1),))
 
 
-@given(st.data())
-def test_a_changed_content_is_read_as_json_reads_it_or_left(data: st.DataObject) -> None:
+@given(st.text(), SESSIONS, WISHES)
+def test_a_plain_content_is_read_by_its_message(
+    message: str, sessions: SessionNames, wish: Receipting
+) -> None:
+    """Also a message with quotes and escapes, for the context that it was sealed with and no other."""
+    content = encode_content(message, b"", CONTEXT, (), sessions, wish)
+    found, whole = plain_content(content, CONTEXT), decode_content(content)
+    assert found == PlainContent(message, whole.sessions, whole.receipting)
+    assert plain_content(content, CONTEXT._replace(kind="topic")) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode_content("m", b'{"a":1}', CONTEXT),
+        encode_content("m", b"", CONTEXT, sessions=SessionNames(traceparent=f"00-{'a' * 32}-{'b' * 16}-01")),
+        encode_content("", b"", CONTEXT, receipting=RECEIPTS),
+        encode_content("m", b"", CONTEXT)[:-1] + b',"message":"n"}',
+        encode_content("m", b"", CONTEXT)[:-1] + b',"receipt":"shown","receipt":"acked"}',
+        encode_content("m", b"", CONTEXT)[:-1] + b',"from_session":"no name"}',
+        encode_content("m", b"", CONTEXT)[:-1] + b',"later":"' + b"x" * 300 + b'"}',
+    ],
+)
+def test_a_content_with_more_is_read_as_a_whole(content: bytes) -> None:
+    """Meta, traces, receipts, and fields of another version or of a stranger."""
+    assert plain_content(content, CONTEXT) is None
+
+
+@given(st.data(), SESSIONS, WISHES)
+def test_a_changed_content_is_read_as_json_reads_it_or_left(
+    data: st.DataObject, sessions: SessionNames, wish: Receipting
+) -> None:
     """Any byte replaced, added or taken away, and any part written twice."""
     message, name = data.draw(st.text(max_size=20)), data.draw(CLIENT_MESSAGE_ID)
     context = CONTEXT._replace(client_message_id=name)
-    raw = encode_content(message, b"", context)
+    raw = encode_content(message, b"", context, (), sessions, wish)
     at = data.draw(st.integers(0, len(raw) - 1))
     piece = data.draw(st.sampled_from([b"", b" ", b'"', b"\\", b"{", b'"meta":null', b"\xff", raw[:at]]))
     changed = raw[:at] + piece + raw[at + data.draw(st.integers(0, 3)) :]
-    found = plain_message(changed, context)
-    assert found is None or decode_content(changed) == SealedContent(found, None, context)
+    found = plain_content(changed, context)
+    if found is not None:
+        text, *rest = found
+        assert decode_content(changed) == SealedContent(text, None, context, (), *rest)
 
 
 def test_an_id_that_json_escapes_forges_no_context() -> None:
@@ -57,7 +95,7 @@ def test_an_id_that_json_escapes_forges_no_context() -> None:
     name = 'a","kind":"dm","message":"x'
     raw = encode_content("hello", b"", CONTEXT._replace(client_message_id=name))
     forged = raw.replace(b'\\"', b'"')
-    assert plain_message(forged, CONTEXT._replace(client_message_id=name)) is None
+    assert plain_content(forged, CONTEXT._replace(client_message_id=name)) is None
 
 
 def test_both_ends_share_one_key() -> None:
