@@ -169,8 +169,13 @@ class InboxStore:
                 delivered = [row for row in rows if not row.recovered]
                 ids = [(row.sender_member_id, row.client_message_id) for row in delivered]
                 raw.executemany(_Q["replace_recovered"], ids)
-            below = self.positions.below
-            seqs = [_insert(raw, row, lived_ms, below(raw) if row.recovered else None) for row in rows]
+            below, seen = self.positions.below, _seen(raw, rows)
+            seqs = [
+                None
+                if (row.sender_member_id, row.client_message_id) in seen
+                else _insert(raw, row, lived_ms, below(raw) if row.recovered else None)
+                for row in rows
+            ]
             failpoint("receive.before_commit")
             return seqs
 
@@ -336,6 +341,12 @@ def item(row: InboxRow, seq: int) -> dict[str, Any]:
         **shown_attachments(row.attachments),
         "untrusted": UNTRUSTED,
     }
+
+
+def _seen(raw: sqlite3.Connection, rows: Sequence[InboxRow]) -> set[tuple[str, str]]:
+    """Return sender and client_message_id of those messages that were stored and pruned before."""
+    ids = orjson.dumps([(row.sender_member_id, row.client_message_id) for row in rows]).decode()
+    return set(raw.execute(_Q["seen"], (ids,)))
 
 
 def _insert(raw: sqlite3.Connection, row: InboxRow, lived_ms: int, seq: int | None) -> int | None:

@@ -3,10 +3,14 @@ INSERT INTO inbox (seq, id, client_message_id, sender_member_id, broker_message_
                    sender_pubkey, sender_name, body, meta, priority, received_at, reply_to_id, lived_ms,
                    mentioned, attachments, from_session, to_session, for_session, unreadable, receipt, receipt_due,
                    recovered, shown_at, acked_at, hops, in_loop, request_fingerprint)
-SELECT ?27, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
-       ?22 IS NOT NULL, ?23, iif(?23, ?14, NULL), iif(?23, ?14, NULL), ?24, ?25, ?26
-WHERE NOT EXISTS (SELECT 1 FROM inbox_seen WHERE sender_member_id = ?3 AND client_message_id = ?2)
+VALUES (?27, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?20, ?21, ?22,
+        ?22 IS NOT NULL, ?23, iif(?23, ?14, NULL), iif(?23, ?14, NULL), ?24, ?25, ?26)
 ON CONFLICT (sender_member_id, client_message_id) DO NOTHING;
+
+-- seen: those of these pairs of sender and client_message_id whose message was pruned. `insert` does not look for them,
+-- because a statement that selects its row keeps a copy of each page that it changes, for its own rollback.
+SELECT s.sender_member_id, s.client_message_id FROM json_each(?) AS w CROSS JOIN inbox_seen AS s
+WHERE s.sender_member_id = json_extract(w.value, '$[0]') AND s.client_message_id = json_extract(w.value, '$[1]');
 
 -- local_of: the id and the fingerprint of a message that this host has sent to itself.
 SELECT broker_message_id, request_fingerprint FROM inbox WHERE sender_member_id = ? AND client_message_id = ?;

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from claudemesh.daemon.housekeeping import Housekeeping
@@ -140,6 +141,21 @@ async def test_a_pruned_id_is_remembered_for_the_brokers_window_in_lived_time(tm
         clock.advance(hours=61 * DAY_H)
         assert await bob.tidied() == []
         assert await bob.inbox.insert([row(1, clock)]) != [None]
+
+
+async def test_a_pruned_id_in_a_batch_keeps_no_other_message_out(tmp_path: Path) -> None:
+    """One that was pruned, one that is kept, one that comes twice and one that is new."""
+    clock = ManualClock()
+    async with host(tmp_path, clock) as one:
+        one.reached()
+        await one.inbox.insert([row(1, clock)])
+        clock.advance(hours=31 * DAY_H)
+        assert await one.tidied() == []
+        await one.inbox.insert([row(2, clock)])
+        again = [msgspec.structs.replace(row(number, clock), id=f"again{number}") for number in (1, 2, 3)]
+        first, second, third, fourth = await one.inbox.insert([*again, row(3, clock)])
+        assert (first, second, fourth) == (None, None, None) and third is not None
+        assert await one.tidied() == ["id2", "again3"]
 
 
 async def test_messages_of_an_older_schema_are_as_old_as_the_upgrade(tmp_path: Path) -> None:
