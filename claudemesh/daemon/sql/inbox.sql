@@ -25,10 +25,10 @@ DELETE FROM inbox WHERE sender_member_id = ? AND client_message_id = ? AND recov
 INSERT INTO inbox_sealed (id, envelope) VALUES (?, ?);
 
 -- sealed_senders: members whose messages wait for a key.
-SELECT DISTINCT i.sender_member_id FROM inbox_sealed s JOIN inbox i ON i.id = s.id WHERE i.unreadable IS NULL;
+SELECT DISTINCT i.sender_member_id FROM inbox_sealed AS s CROSS JOIN inbox AS i ON i.id = s.id WHERE i.unreadable IS NULL;
 
 -- sealed_ids: messages of some members that wait for a key, in the order in which the broker accepted them.
-SELECT i.id FROM inbox_sealed s JOIN inbox i ON i.id = s.id
+SELECT i.id FROM inbox_sealed AS s CROSS JOIN inbox AS i ON i.id = s.id
 WHERE i.unreadable IS NULL AND i.sender_member_id IN (SELECT value FROM json_each(?))
 ORDER BY i.history_id, i.seq;
 
@@ -100,8 +100,17 @@ DELETE FROM inbox_sealed WHERE id = ?;
 -- get: a message by its seq or id.
 SELECT * FROM inbox WHERE seq = ?1 OR id = ?2;
 
--- get_by_sender: the newest message with this client_message_id or broker_message_id.
-SELECT * FROM inbox WHERE broker_message_id = ?1 OR client_message_id = ?1 ORDER BY seq DESC LIMIT 1;
+-- get_by_sender: the newest message with this client_message_id or broker_message_id. The unique key of a message begins
+-- with its sender, so each sender is looked up once.
+WITH RECURSIVE sender (member) AS (
+  SELECT min(sender_member_id) FROM inbox
+  UNION ALL SELECT (SELECT min(i.sender_member_id) FROM inbox AS i WHERE i.sender_member_id > s.member)
+  FROM sender AS s WHERE s.member IS NOT NULL)
+SELECT * FROM inbox WHERE seq IN (
+  SELECT seq FROM inbox WHERE broker_message_id = ?1
+  UNION ALL SELECT i.seq FROM sender AS s CROSS JOIN inbox AS i
+  ON i.sender_member_id = s.member AND i.client_message_id = ?1)
+ORDER BY seq DESC LIMIT 1;
 
 -- unread_count: the number of messages that are not acknowledged, counted up to a limit.
 SELECT count(*) FROM (SELECT 1 FROM inbox WHERE acked_at IS NULL LIMIT ?1);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from typing import Any
@@ -14,6 +15,7 @@ from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.daemon.outbox.rows import page_statement
 from claudemesh.daemon.outbox.states import Status
 from claudemesh.runtime.migrations import load_migrations
+from claudemesh.runtime.queries import load_queries
 
 KEYS = {"Ann": "aa" * 32, "bob": "bb" * 32}
 
@@ -133,6 +135,28 @@ def test_messages_of_a_session_and_of_the_host_are_each_read_by_an_index(untold:
         "inbox_untold" if untold else "inbox_unseen",
         "inbox_for_host",
     ]
+
+
+QUERIES = {
+    name: statement
+    for file in ("inbox.sql", "sessions.sql")
+    for name, statement in load_queries("claudemesh.daemon.sql", file).items()
+}
+# The first runs once at the start, and the others on a full disk.
+WHOLE = {"positions_first", "acked_remember", "acked_remove"}
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES.keys() - WHOLE))
+def test_no_statement_reads_the_whole_inbox(name: str) -> None:
+    """Each finds its messages by a key, or reads an index that holds those alone."""
+    statement = QUERIES[name]
+    numbers = [int(number) for number in re.findall(r"\?(\d+)", statement)]
+    named = dict.fromkeys(re.findall(r":(\w+)", statement))
+    values = named or [None] * max(numbers, default=statement.count("?"))
+    with closing(empty("inbox")) as database:
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+    whole = re.compile(r"SCAN (inbox|i)( USING (COVERING )?INDEX sqlite_autoindex_inbox_\d)?")
+    assert [step for step in plan if whole.fullmatch(step)] == []
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.INFLIGHT, Status.DEAD, Status.ABORTED])
