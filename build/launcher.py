@@ -33,15 +33,28 @@ _held: list[int] = []
 
 
 def target() -> str:
-    """Return what native modules depend on, as `cp311-linux-x86_64`."""
+    """Return what native modules depend on, as `cp311-linux-x86_64`.
+
+    A Python of 32 bits runs on a kernel of 64, and cannot load modules of that.
+    """
     kind = "cp" if sys.implementation.name == "cpython" else sys.implementation.name
     version = f"{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
-    return f"{kind}{version}-{sys.platform}-{os.uname().machine}"
+    bits = "" if sys.maxsize > 1 << 32 else "-32bit"
+    return f"{kind}{version}-{sys.platform}-{os.uname().machine}{bits}"
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, which may be closed or full."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.write(f"claudemesh: {text}\n")
+        except OSError:
+            return
 
 
 def refuse(message: str, code: int = CONFIGURATION) -> NoReturn:
     """End with one sentence on stderr."""
-    sys.stderr.write(f"claudemesh: error: {message}\n")
+    tell(f"error: {message}")
     sys.exit(code)
 
 
@@ -51,8 +64,9 @@ def check_target() -> None:
     if here in TARGETS.split():
         return
     refuse(
-        f"This file runs on {COVERED}. This is {here}. Start it with one of these Pythons, "
-        "or build it on this machine: ./build/pyz in a checkout, with CLAUDEMESH_PYTHON set to this Python."
+        f"This file runs on {COVERED}. This is {here}. Start it with one of these Pythons, install the "
+        "package for this one (pip install with the wheel of a release), or build the file on this machine: "
+        "./build/pyz in a checkout, with CLAUDEMESH_PYTHON set to this Python."
     )
 
 
@@ -79,7 +93,8 @@ def isolate() -> None:
     """
     if sys.flags.isolated or os.environ.get("CLAUDEMESH_KEEP_PYTHONPATH") or not sys.executable:
         return
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-IS", *sys.orig_argv[1:]])  # noqa: S606
 
 
@@ -188,8 +203,8 @@ def unpack(folder: str, tree: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if hold(tree):
             return
-        if sys.stderr.isatty():
-            sys.stderr.write(f"claudemesh: unpacking into {folder} (first start)\n")
+        if sys.stderr is not None and sys.stderr.isatty():
+            tell(f"unpacking into {folder} (first start)")
         for leftover in (tree, f"{tree}.tmp"):
             shutil.rmtree(leftover, ignore_errors=True)
         extract(tree)
@@ -352,7 +367,10 @@ def run_from(site: str) -> int:
         # A cleaner of old files, or a full disk, has taken some of them: the marker is there all the same.
         tree = os.path.dirname(site)
         remove = f"rm -r {shlex.quote(tree)}"
-        refuse(f"The modules in {tree} are damaged ({error}). Remove them, and start again: {remove}")
+        refuse(
+            f"The modules in {tree} are damaged, or this system is older than they need ({error}). "
+            f"Remove them, and start again: {remove}"
+        )
     code: int = function()
     return code
 

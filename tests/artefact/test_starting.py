@@ -169,6 +169,30 @@ def test_without_a_home_it_says_what_to_set(pyz: Path, home: Path) -> None:
     assert_refused(done, "HOME", "CLAUDEMESH_CACHE")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_the_first_start_needs_no_standard_stream(closed: str, pyz: Path, home: Path, tmp_path: Path) -> None:
+    """A closed one counts as /dev/null, also where the first line of the file was left out."""
+    cache = tmp_path / "cache"
+    for command in ("version", "no-such-command"):
+        line = f'exec "$0" "$1" {command} {closed}'
+        done = subprocess.run(
+            ["/bin/sh", "-c", line, BARE_PYTHON, str(pyz)],
+            env=bare_environment(home, CLAUDEMESH_CACHE=str(cache)),
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (0 if command == "version" else 64, False)
+
+
+def test_a_refused_start_has_its_exit_code_without_a_stream_for_the_sentence(pyz: Path, home: Path) -> None:
+    """The number is all that a service manager sees."""
+    environment = bare_environment(home)
+    del environment["HOME"]
+    for python in [BARE_PYTHON, *OLD_PYTHONS]:
+        command = ["/bin/sh", "-c", 'exec "$0" "$1" version 2>&-', str(python), str(pyz)]
+        assert subprocess.run(command, env=environment, capture_output=True).returncode == 78
+
+
 def test_a_place_that_cannot_be_written_is_named(pyz: Path, home: Path) -> None:
     """Exit code 73, cannot create."""
     (home / "file").write_text("")
@@ -187,7 +211,7 @@ def test_a_python_that_the_file_has_no_modules_for_is_refused_in_one_sentence(py
         assert f'TARGETS = "{here.name}"' in launcher
         changed.writestr("__main__.py", archive.read("__main__.py"))
         changed.writestr("claudemesh_launcher.py", launcher.replace(f'"{here.name}"', '"cp399-linux-x86_64"'))
-    assert_refused(version(other, home), here.name, str(here), "CLAUDEMESH_PYTHON")
+    assert_refused(version(other, home), here.name, str(here), "pip install", "CLAUDEMESH_PYTHON")
 
 
 @pytest.mark.skipif(not OLD_PYTHONS, reason="no Python older than 3.11 is installed here")
