@@ -31,6 +31,7 @@ from claudemesh.protocol.wire import (
     MIN_PAYLOAD_BYTES,
 )
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from claudemesh.runtime.homes import expanded, user_home
 from claudemesh.runtime.settings.document import Document, read_document
 from claudemesh.runtime.settings.keys import Flag, setting, table_of
 from claudemesh.runtime.settings.merge import (
@@ -109,7 +110,7 @@ class Limits:
 def default_data_dir(environment: Mapping[str, str]) -> Path:
     """Return `$CLAUDEMESH_HOME/broker`, by default `~/.claudemesh/broker`."""
     home = environment.get("CLAUDEMESH_HOME")
-    return (Path(home) if home else Path.home() / ".claudemesh") / "broker"
+    return (Path(home) if home else user_home() / ".claudemesh") / "broker"
 
 
 class DirectoryPath(Text):
@@ -117,7 +118,7 @@ class DirectoryPath(Text):
 
     def check(self, value: object) -> Path:
         """Return the absolute path."""
-        return Path(super().check(str(value) if isinstance(value, Path) else value)).expanduser().absolute()
+        return expanded(Path(super().check(str(value) if isinstance(value, Path) else value))).absolute()
 
 
 class Urls(ListOf):
@@ -300,7 +301,7 @@ def readable(settings: BrokerSettings) -> dict[str, Any]:
 def settings_file(flags: Mapping[str, object], environment: Mapping[str, str]) -> Path:
     """Return the path of `broker.toml`: in the data directory of the flags or the environment."""
     data_dir = flags.get("data_dir") or environment.get(f"{ENV_PREFIX}DATA_DIR")
-    return Path(str(data_dir or default_data_dir(environment))).expanduser() / TABLE.file
+    return expanded(Path(str(data_dir or default_data_dir(environment)))) / TABLE.file
 
 
 def merge_settings(
@@ -311,7 +312,7 @@ def merge_settings(
     merged = merge(TABLE, *given, layer, faults=faults)
     values = dict(merged.given)
     if values["data_dir"].origin.source is Source.DEFAULT:
-        data_dir = default_data_dir(environment).expanduser().absolute()
+        data_dir = expanded(default_data_dir(environment)).absolute()
         values["data_dir"] = Given(data_dir, values["data_dir"].origin)
     return Merged(values, (*merged.faults, *_tls_faults(values)))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
 from claudemesh.runtime.files import write_atomic
+from claudemesh.runtime.homes import user_home
 
 SHELLS = ("bash", "zsh", "fish")
 # The lines of a file that belong to this program stand between them.
@@ -31,7 +32,7 @@ class Places:
     @classmethod
     def of_environment(cls) -> Places:
         """Return the folders by HOME, XDG_DATA_HOME and XDG_CONFIG_HOME."""
-        home = Path.home()
+        home = user_home()
         data, config = os.environ.get("XDG_DATA_HOME"), os.environ.get("XDG_CONFIG_HOME")
         return cls(
             home,

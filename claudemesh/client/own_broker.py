@@ -18,6 +18,7 @@ import orjson
 from claudemesh.client.errors import WrongHome
 from claudemesh.home.paths import broker_data_dir
 from claudemesh.runtime.files import FileLock, read_own, read_private
+from claudemesh.runtime.homes import expanded
 from claudemesh.runtime.own_address import dialled_urls
 from claudemesh.runtime.urls import is_loopback
 
@@ -74,7 +75,7 @@ class OwnBroker:
 def chosen_data_dir(given: Path | None) -> Path:
     """Return the data directory: the given one, that of the environment, or the default."""
     told = os.environ.get("CLAUDEMESH_BROKER_DATA_DIR")
-    return (given or (Path(told) if told else broker_data_dir())).expanduser().absolute()
+    return expanded(given or (Path(told) if told else broker_data_dir())).absolute()
 
 
 def find_broker(data_dir: Path) -> OwnBroker | None:

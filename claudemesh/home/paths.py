@@ -9,11 +9,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from claudemesh.runtime.homes import expanded, user_home
+
 
 def home() -> Path:
-    """Return `$CLAUDEMESH_HOME`, or `~/.claudemesh`."""
+    """Return `$CLAUDEMESH_HOME`, or `~/.claudemesh`. `ExitWith` 78 for a user without a home directory."""
     chosen = os.environ.get("CLAUDEMESH_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else Path.home() / ".claudemesh"
+    return expanded(Path(chosen)).absolute() if chosen else user_home() / ".claudemesh"
 
 
 def broker_data_dir() -> Path:

@@ -20,6 +20,7 @@ from claudemesh.cli.options import ca_file_option, default_name, json_option
 from claudemesh.client.errors import ApiError, WrongHome, WrongUse
 from claudemesh.client.own_broker import chosen_data_dir
 from claudemesh.runtime.exits import CANNOT_CREATE, ExitWith
+from claudemesh.runtime.homes import expanded
 
 T = TypeVar("T", bound=str)
 
@@ -153,7 +154,7 @@ def _pem(ask: _Asker, given: Path | None, question: str) -> Path:
     path = given or Path(ask.text(question, ""))
     if path == Path():
         raise WrongUse("no_certificate", "TLS by files needs --tls-cert and --tls-key.")
-    return path.expanduser().absolute()
+    return expanded(path).absolute()
 
 
 def _place(ask: _Asker, data_dir: Path | None, database_url: str | None) -> tuple[Path, str | None]:
@@ -162,7 +163,7 @@ def _place(ask: _Asker, data_dir: Path | None, database_url: str | None) -> tupl
     if database_url is not None or data_dir is not None:
         return folder, database_url
     place = ask.text("Data: a directory for SQLite, or the URL of a Postgres database", str(folder))
-    return (folder, place) if "://" in place else (Path(place).expanduser().absolute(), None)
+    return (folder, place) if "://" in place else (expanded(Path(place)).absolute(), None)
 
 
 def _own_address() -> str:

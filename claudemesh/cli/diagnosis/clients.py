@@ -42,8 +42,17 @@ _KINDS: Final = {
 
 
 def client_facts(sessions: Sequence[Mapping[str, Any]]) -> tuple[ClientFacts, ...]:
-    """Return the facts about each integration of this user and of the current directory."""
-    return tuple(found for name, client in CLIENTS.items() for found in _found(name, client, sessions))
+    """Return the facts about each integration of this user and of the current directory.
+
+    A user without a home directory has none.
+    """
+    try:
+        places = (find_place("project"), find_place("user"))
+    except ExitWith:
+        return ()
+    return tuple(
+        found for name, client in CLIENTS.items() for found in _found(name, client, places, sessions)
+    )
 
 
 def live_sessions(daemon: LocalClient) -> Sequence[Mapping[str, Any]]:
@@ -55,10 +64,11 @@ def live_sessions(daemon: LocalClient) -> Sequence[Mapping[str, Any]]:
         return []
 
 
-def _found(name: str, client: Client, sessions: Sequence[Mapping[str, Any]]) -> Iterator[ClientFacts]:
+def _found(
+    name: str, client: Client, places: Sequence[Place], sessions: Sequence[Mapping[str, Any]]
+) -> Iterator[ClientFacts]:
     kind = _KINDS[name]
-    places = {_path(client, place): place for place in (find_place("project"), find_place("user"))}
-    for path, place in places.items():
+    for path, place in {_path(client, place): place for place in places}.items():
         try:
             installed = client.look(place)
             others = client.others(place) if installed is not None else ()

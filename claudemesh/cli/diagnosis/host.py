@@ -80,7 +80,9 @@ def _python_shim() -> Path | None:
 
 def _units() -> Iterator[UnitFacts]:
     for folder in _UNIT_FOLDERS:
-        for path in sorted(Path(folder).expanduser().glob("claudemesh*.service")):
+        # Without a home the folder of the user stays as it is, and is found nowhere.
+        found = Path(os.path.expanduser(folder))  # noqa: PTH111 - never raises
+        for path in sorted(found.glob("claudemesh*.service")):
             try:
                 with path.open(encoding="utf-8", errors="replace") as file:
                     text = file.read(_MOST_UNIT_BYTES)

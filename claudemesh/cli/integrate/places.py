@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from claudemesh.cli.background import program
+from claudemesh.runtime.homes import user_home
 
 Scope: TypeAlias = Literal["user", "project"]
 
@@ -52,10 +53,10 @@ class Place:
 
 
 def find_place(scope: Scope) -> Place:
-    """Return the place for this user and the current directory."""
+    """Return the place for this user and the current directory. `ExitWith` for a user without a home."""
     home = os.environ.get("CLAUDEMESH_HOME")
     variables = {"CLAUDEMESH_HOME": str(Path(home).absolute())} if home else {}
-    return Place(scope, Path.home(), Path.cwd(), _command(), variables)
+    return Place(scope, user_home(), Path.cwd(), _command(), variables)
 
 
 def _command() -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from claudemesh.cli.service.units import Placement
 from claudemesh.runtime.exits import TEMPORARY, ExitWith
+from claudemesh.runtime.homes import user_home
 
 
 def daemon_label(slug: str) -> str:
@@ -67,7 +68,7 @@ class Launchd:
     @property
     def units(self) -> Path:
         """The folder of property lists that an administrator, or this user, has added."""
-        return Path("/Library/LaunchDaemons") if self.is_system else Path.home() / "Library/LaunchAgents"
+        return Path("/Library/LaunchDaemons") if self.is_system else user_home() / "Library/LaunchAgents"
 
     def lingers(self) -> bool:
         """Whether services run without a session of their user."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claudemesh.runtime.exits import CONFIGURATION, TEMPORARY, UNAVAILABLE, ExitWith
+from claudemesh.runtime.homes import user_home
 
 _SYSTEM_UNITS = Path("/etc/systemd/system")
 _CALL_S = 120.0
@@ -28,7 +29,7 @@ class Systemd:
         if self.is_system:
             return _SYSTEM_UNITS
         chosen = self.environ.get("XDG_CONFIG_HOME")
-        return (Path(chosen) if chosen else Path.home() / ".config") / "systemd/user"
+        return (Path(chosen) if chosen else user_home() / ".config") / "systemd/user"
 
     @property
     def option(self) -> str:
