@@ -33,10 +33,7 @@ _held: list[int] = []
 
 
 def target() -> str:
-    """Return what native modules depend on, as `cp311-linux-x86_64`.
-
-    A Python of 32 bits runs on a kernel of 64, and cannot load modules of that.
-    """
+    """Return what native modules depend on, as `cp311-linux-x86_64`; 32 bits on a kernel of 64 are named."""
     kind = "cp" if sys.implementation.name == "cpython" else sys.implementation.name
     version = f"{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
     bits = "" if sys.maxsize > 1 << 32 else "-32bit"
@@ -80,7 +77,8 @@ def check_libc() -> None:
         if not found:
             refuse(
                 "This file needs a Linux with glibc, and this system has another C library (musl?). "
-                "Use the container, or a Python of a distribution with glibc."
+                "Install the package (pip install with the wheel of a release), or use the container, or a "
+                "Python of a distribution with glibc."
             )
 
 
