@@ -98,7 +98,7 @@ def find_broker(data_dir: Path) -> OwnBroker | None:
         )
     except PermissionError as error:
         raise unreadable(data_dir) from error
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -253,7 +253,9 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 def _broker(paths: DaemonPaths) -> BrokerFacts | None:
     """Ask the broker for its addresses, at the address of the membership."""
     try:
-        url: str = orjson.loads(read_private(paths.membership))["broker_url"]
+        url = orjson.loads(read_private(paths.membership))["broker_url"]
+        if not isinstance(url, str):
+            return None
         invite_url = outward_url(url)
     except (OSError, UnsafeFile, ValueError, KeyError, TypeError):
         return None
