@@ -159,11 +159,14 @@ class DiskWatch:
             log.info("acknowledged_messages_removed", reason="reserved_bytes", used=self._used.total)
 
     async def _read_sizes(self, *, pressed: bool) -> None:
-        queued, self._received_since, self._shared_since = self._queued_bytes(), 0, 0
+        queued, received, shared = self._queued_bytes(), self._received_since, self._shared_since
         outbox, inbox, files = [(await upkeep.step(pressure=pressed)).used_bytes for upkeep in self._upkeeps]
         files += sum(folder_bytes(self._folder / name) for name in _FILE_FOLDERS)
         self._used = Used(outbox, inbox, files, other_bytes(self._folder))
         self._queued_then = queued
+        # Bytes that came while the sizes were read are counted twice until the next look, never left out.
+        self._received_since -= received
+        self._shared_since -= shared
 
     def look(self) -> None:
         """Measure once, and set the alarm, the conditions and the refusal."""

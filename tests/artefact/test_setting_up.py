@@ -55,10 +55,17 @@ def test_without_a_fitting_python_it_says_what_is_missing(checkout: Path) -> Non
 def test_missing_packages_are_named_before_they_are_installed_and_no_install_is_respected(
     tmp_path: Path, install: str
 ) -> None:
-    """Nothing is installed under --no-install; otherwise the list comes first."""
+    """Nothing is installed under --no-install; otherwise the list comes first, and no service is started."""
     tools = tmp_path / "bin"
-    executable(tools / "apt-get", f'#!/bin/sh\necho "$@" >>{tmp_path}/calls\n')
+    policy = tmp_path / "system" / "usr" / "sbin" / "policy-rc.d"
+    policy.parent.mkdir(parents=True)
+    executable(
+        tools / "apt-get",
+        f'#!/bin/sh\nexec >>{tmp_path}/calls\necho "$@"\n{policy}\necho "$?"\n',
+    )
     executable(tools / "id", "#!/bin/sh\necho 0\n")
+    for program in ("chmod", "mkdir", "rm"):
+        (tools / program).symlink_to(shutil.which(program) or program)
     done = subprocess.run(
         [
             "/bin/bash",
@@ -66,17 +73,19 @@ def test_missing_packages_are_named_before_they_are_installed_and_no_install_is_
             f'say() {{ echo "$@" >&2; }}; source build/packages; ensure_packages {install}',
         ],
         cwd=REPOSITORY,
-        env={"PATH": str(tools)},
+        env={"PATH": str(tools), "SYSTEM_ROOT": str(tmp_path / "system")},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert not policy.exists()
     for package in ("bubblewrap", "strace", "redis-server", "pgbouncer"):
         assert package in done.stderr
     calls = tmp_path / "calls"
     assert calls.exists() == (install == "yes")
     if install == "yes":
         assert "install -y -qq --no-install-recommends bubblewrap" in calls.read_text()
+        assert calls.read_text().splitlines()[-1] == "101"
 
 
 def test_an_environment_that_is_up_to_date_is_used_as_it_is(checkout: Path) -> None:
