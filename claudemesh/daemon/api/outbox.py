@@ -71,7 +71,7 @@ class OutboxRoutes:
     recovery: Recovery
     wall_of: Callable[[int], int]
     watchers: WaitingCallers
-    absence: Callable[[str, bool], str | None]
+    absence: Callable[[str, bool], Awaitable[str | None]]
     fate_of_file: Callable[[str], Awaitable[Mapping[str, Any] | None]]
 
     async def list_rows(self, request: Request) -> Reply:
@@ -111,7 +111,7 @@ class OutboxRoutes:
         state, item = state_of(row, told), self._item(row)
         recipient = item.get("destination_ref") if item.get("destination_kind") == "dm" else None
         needs_session = row["receipt"] in ("shown", "acked")
-        absence = None if recipient is None else self.absence(recipient, needs_session)
+        absence = None if recipient is None else await self.absence(recipient, needs_session)
         return {
             **item,
             "state": state,

@@ -9,7 +9,7 @@ from claudemesh.daemon.identity.presence import Presence
 from claudemesh.runtime.clock import iso_ms
 
 
-def absence(
+async def absence(
     directory: Directory,
     presence: Presence,
     is_linked: Callable[[], bool],
@@ -30,5 +30,6 @@ def absence(
     if presence.is_online(peer.member_id):
         without = needs_session and not peer.sessions
         return f"the host of {peer.name} shows no session" if without else None
+    await presence.learn_seen([peer])
     seen = presence.last_seen_ms(peer)
     return f"the host of {peer.name} is offline" + ("" if seen is None else f" since {iso_ms(seen)}")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.identity.absence import absence
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.presence import Presence
 from claudemesh.protocol.errors import ProtocolError
@@ -165,6 +166,15 @@ async def test_the_broker_is_asked_once_on_each_link_when_an_offline_member_was_
     bench.tell(online=[BOB.member_id], whole=True)
     await bench.presence.learn_seen(known)
     assert len(bench.asked) == 2, "one that is online is seen now"
+
+
+async def test_a_clause_about_an_offline_recipient_has_the_time_that_the_broker_tells(bench: Bench) -> None:
+    """The daemon asks for it first."""
+    bench.presence.link_up(told=True)
+    bench.seen = {BOB.member_id: 86_400_000}
+    key = BOB.identity.ed25519_pubkey
+    clause = await absence(bench.directory, bench.presence, lambda: True, key, needs_session=False)
+    assert clause == "the host of bob is offline since 1970-01-02T00:00:00.000Z"
 
 
 def test_a_member_that_is_not_known_yet_is_asked_for_and_told_when_it_is(bench: Bench) -> None:
