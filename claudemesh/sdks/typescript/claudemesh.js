@@ -259,11 +259,13 @@ export class Daemon {
                 if (found)
                     return found;
             }
-            const left = Math.max(1, until - performance.now());
-            for await (const found of this.messages({ since, timeoutMs: left, signal: given.signal })) {
-                const isSender = sender === undefined || sender === found.senderPubkey;
-                if (found.replyToId === question && isSender)
-                    return found;
+            const left = until - performance.now();
+            if (left > 0) {
+                for await (const found of this.messages({ since, timeoutMs: left, signal: given.signal })) {
+                    const isSender = sender === undefined || sender === found.senderPubkey;
+                    if (found.replyToId === question && isSender)
+                        return found;
+                }
             }
             if (this.#closed.signal.aborted)
                 throw closedError();
