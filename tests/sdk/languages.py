@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -57,14 +58,27 @@ def built(driver: Path) -> list[str]:
     package.mkdir()
     (folder / "claudemesh.go").rename(package / "claudemesh.go")
     (folder / "go.mod").write_text("module driver\n\ngo 1.22\n")
-    # In this order: `vet` on its own would compile the standard library for itself.
-    for words in (["build", "-o", "driver", "."], ["vet", "./..."]):
-        done = subprocess.run(
-            [*go(), *words], cwd=folder, env=go_environment(), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    build_and_vet(folder, "driver")
     assert misformatted(driver, package / "claudemesh.go") == ""
     return [str(folder / "driver")]
+
+
+def build_and_vet(folder: Path, program: str) -> None:
+    """Build the module in a folder, and vet it.
+
+    One at a time, so that the first compiles the standard library for all.
+    """
+    environment = go_environment()
+    cache = Path(environment["GOCACHE"])
+    cache.mkdir(exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # In this order: `vet` on its own would compile the standard library for itself.
+        for words in (["build", "-o", program, "."], ["vet", "./..."]):
+            done = subprocess.run(
+                [*go(), *words], cwd=folder, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
 
 
 def misformatted(*sources: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from claudemesh.sdks import SDKS
 from tests.sdk.bots import EXAMPLES, check_bot, python_program
-from tests.sdk.languages import go, go_environment, misformatted
+from tests.sdk.languages import build_and_vet, misformatted
 from tests.support.processes import Mesh, mesh
 
 
@@ -32,11 +31,6 @@ def test_the_bot_in_go_does_everything_once(team: Mesh, tmp_path: Path) -> None:
     (package / "claudemesh.go").write_bytes(SDKS["go"].source())
     (tmp_path / "go.mod").write_text("module deploybot\n\ngo 1.22\n")
     shutil.copy(EXAMPLES / "deploy-bot.go", tmp_path)
-    # In this order: `vet` on its own would compile the standard library for itself.
-    for words in (["build", "-o", "bot", "."], ["vet", "./..."]):
-        done = subprocess.run(
-            [*go(), *words], cwd=tmp_path, env=go_environment(), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    build_and_vet(tmp_path, "bot")
     assert misformatted(tmp_path / "deploy-bot.go") == ""
     check_bot(team, [tmp_path / "bot"], tmp_path, "v1-go")
