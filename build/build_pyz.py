@@ -20,7 +20,7 @@ from typing import Any
 
 import bytecode
 from materials import Material, bill_of_materials, bootstrap, libraries, licence_list, merged, vendored
-from natives import is_used, packed, reduced, split
+from natives import is_used, of_platforms, packed, reduced, split
 from targets import Target, covered, named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,7 +154,7 @@ def build(
     run_shiv(config, site, made)
     entries = _entries(made)
     unpacking = {name: data for name, data in entries.items() if name.startswith("_bootstrap/")}
-    entries |= {f"native/{name}.tar.xz": packed(files) for name, files in own.items()}
+    entries |= {f"native/{name}.tar.xz": packed(files) for name, files in of_platforms(own).items()}
     if bytecode.is_made_for(tuple(staged)):
         kept = [*config["uncompiled"], *config["texts"]]
         entries |= bytecode.entries(_sources(site, own), kept)

@@ -243,8 +243,9 @@ def extract(tree: str) -> None:
                 extract_solid(packed, site)
             compiled = False
         helpers = start_compilers(site) if compiled else []
-        with archive.open(f"native/{target()}.tar.xz") as packed:
-            extract_solid(packed, site)
+        version, _, platform = target().partition("-")
+        with archive.open(f"native/{platform}.tar.xz") as packed:
+            extract_solid(packed, site, f"{version}/")
     for helper in helpers:
         os.waitpid(helper, 0)
 
@@ -297,16 +298,16 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def extract_solid(packed: IO[bytes], site: str) -> None:
-    """Unpack a solid archive. Its entries are files; folders are made for them."""
+def extract_solid(packed: IO[bytes], site: str, within: str = "") -> None:
+    """Unpack a solid archive, or one folder of it. Its entries are files; folders are made for them."""
     import shutil
     import tarfile
 
     try:
         with tarfile.open(fileobj=packed, mode="r|xz") as archive:
-            for entry in archive:
+            for entry in (entry for entry in archive if entry.name.startswith(within)):
                 content = archive.extractfile(entry)
-                path = os.path.join(site, entry.name)
+                path = os.path.join(site, entry.name[len(within) :])
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 if content is not None:
                     with open(path, "xb") as file:

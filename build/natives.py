@@ -65,6 +65,18 @@ def split(
     return common, own
 
 
+def of_platforms(own: Mapping[str, Mapping[str, bytes]]) -> dict[str, dict[str, bytes]]:
+    """Join the rests of the targets of each platform, in a folder for each Python.
+
+    The builds of a module for several Pythons are alike, so that one solid archive of them is small.
+    """
+    joined: dict[str, dict[str, bytes]] = {}
+    for name, files in own.items():
+        version, _, platform = name.partition("-")
+        joined.setdefault(platform, {}).update({f"{version}/{path}": data for path, data in files.items()})
+    return joined
+
+
 def packed(files: Mapping[str, bytes], preset: int = 9 | lzma.PRESET_EXTREME) -> bytes:
     """Return files as one solid archive: the same files are the same bytes."""
     buffer = io.BytesIO()

@@ -103,10 +103,13 @@ def module_files(pyz: Path) -> dict[str, int]:
 
 def natives(pyz: Path) -> dict[str, dict[str, bytes]]:
     """The files of each target that the targets of an archive do not share."""
-    return {
-        name.removeprefix("native/").removesuffix(".tar.xz"): files
-        for name, files in _solid(pyz, "native/").items()
-    }
+    found: dict[str, dict[str, bytes]] = {}
+    for name, files in _solid(pyz, "native/").items():
+        platform = name.removeprefix("native/").removesuffix(".tar.xz")
+        for path, data in files.items():
+            version, _, rest = path.partition("/")
+            found.setdefault(f"{version}-{platform}", {})[rest] = data
+    return found
 
 
 def byte_code(pyz: Path) -> dict[str, bytes]:
