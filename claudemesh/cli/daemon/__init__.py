@@ -71,7 +71,7 @@ COMMANDS = {
         "recover": (
             "daemon.recover",
             "recover",
-            "Check the databases of a stopped daemon, salvage a damaged outbox, and rebuild an inbox.",
+            "Check the databases of a stopped daemon, salvage sends and files, and rebuild an inbox.",
         ),
         "reset": ("daemon.reset", "reset", "Delete the local state, and stay a member of the mesh."),
         "uninstall": ("leave", "uninstall", "Leave the mesh, and delete what this host keeps of it."),
