@@ -102,7 +102,7 @@ def test_what_the_targets_share_stands_once(wide: Path) -> None:
     for name, files in natives(wide).items():
         beside = [path for path, data in files.items() if not is_native(data)]
         assert len(beside) < 20, (name, beside)
-    assert wide.stat().st_size < 25_000_000
+    assert wide.stat().st_size < 13_000_000
 
 
 def test_a_target_that_is_not_known_is_refused_by_name() -> None:
