@@ -28,7 +28,8 @@ def near_commands(ctx: click.Context, name: str) -> list[str]:
     if not same and not near:
         close = set(get_close_matches(name, {path[-1] for path in paths}, cutoff=_CLOSE_ELSEWHERE))
         near = [path for path in paths if path[-1] in close]
-    return [" ".join(path) for path in [*same, *near][:_MOST]]
+    # A command may have the word and be similar as well.
+    return [" ".join(path) for path in dict.fromkeys([*same, *near])][:_MOST]
 
 
 def _path(ctx: click.Context) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def start_in_background(
     """
     paths = daemon_paths(slug)
     if paths.membership.exists() and LocalClient(slug).is_running():
-        return say_that_it_runs(slug, with_broker, name, as_json)
+        return keep_running(slug, with_broker, name, as_json)
     # Imported here: only a start writes to the folder.
     from claudemesh.runtime.files import make_private_dir
 
@@ -41,7 +41,7 @@ def start_in_background(
     arguments += ["--ttl", f"{ttl_s}s"] if ttl_s else []
     pid = start_daemon(slug, arguments)
     if pid is None:
-        return say_that_it_runs(slug, with_broker, name, as_json)
+        return keep_running(slug, with_broker, name, as_json)
     started = {"status": "running", "mesh": slug, "pid": pid}
     text = f"started the daemon of mesh {slug} (pid {pid})"
     if home is not None:
@@ -76,8 +76,8 @@ def bound_daemon(slug: str, arguments: list[str]) -> Generator[int | None]:
         os.close(kept)
 
 
-def say_that_it_runs(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
-    """Print that a mesh's daemon runs already, a success, and give the member the wanted name.
+def keep_running(slug: str, with_broker: bool, name: str | None, as_json: bool) -> int:
+    """Leave a mesh's daemon running, a success, and give the member the wanted name.
 
     `ExitWith` 73 when a broker is wanted and the daemon runs without one.
     """

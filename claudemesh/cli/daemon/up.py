@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from claudemesh.cli import answers
-from claudemesh.cli.daemon.background import say_that_it_runs, start_in_background
+from claudemesh.cli.daemon.background import keep_running, start_in_background
 from claudemesh.cli.invited import require_invite, slug_of, take_invite
 from claudemesh.cli.options import (
     Duration,
@@ -130,7 +130,7 @@ def _up(wanted: Wanted, slug: str, mode: IdentityMode) -> int:
     if wanted.detach:
         return start_in_background(slug, wanted.with_broker, wanted.name, wanted.as_json)
     if _is_shortcut() and daemon_paths(slug).membership.exists() and LocalClient(slug).is_running():
-        return say_that_it_runs(slug, wanted.with_broker, wanted.name, wanted.as_json)
+        return keep_running(slug, wanted.with_broker, wanted.name, wanted.as_json)
     # Imported here: only the process that becomes the daemon needs it.
     from claudemesh.cli.process import Lifetime, run_daemon
 

@@ -109,6 +109,7 @@ ELSEWHERE = [
     (["daemon", "send", "bob"], "send"),
     (["broker", "peers"], "peers"),
     (["rotate"], "daemon rotate-token"),
+    (["daemon", "rotate"], "daemon rotate-token"),
     (["help", "metrics"], "daemon metrics"),
     (["topic", "lst"], "topic list"),
     (["broker", "mesh", "create", "ops"], "mesh create"),
@@ -118,12 +119,13 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("arguments", "near"), ELSEWHERE, ids=lambda value: str(value))
 def test_a_command_of_another_group_is_found(tmp_path: Path, arguments: list[str], near: str) -> None:
-    """`next` can be pasted for every group."""
+    """`next` can be pasted for every group, and no command is named twice."""
     shown = run(tmp_path, *arguments)
     assert shown.code == USAGE
     assert f"Did you mean {near}" in shown.err
     body = run(tmp_path, *arguments, "--json").json
     assert (body["near"][0], body["next"]) == (near, f"claudemesh {near} --help")
+    assert len(set(body["near"])) == len(body["near"])
     assert run(tmp_path, *body["next"].split()[1:]).code == 0
 
 
