@@ -78,7 +78,7 @@ def test_broker_and_daemon_as_process_1_reap_orphans_and_run_hooks() -> None:
 
 
 _CODES = """
-import os, subprocess, time
+import os, signal, subprocess
 from claudemesh.runtime.children import reap_orphans, spawn
 
 assert os.getpid() == 1
@@ -87,8 +87,13 @@ own = spawn(["sh", "-c", "exit 7"])
 os.waitid(os.P_PID, own.pid, os.WEXITED | os.WNOWAIT)
 dead = 0
 for _ in range(3):
-    middle = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], stdout=subprocess.PIPE, check=True)
-    os.waitid(os.P_PID, int(middle.stdout), os.WEXITED | os.WNOWAIT)
+    # The orphan outlives its parent, which would reap it otherwise.
+    middle = subprocess.run(
+        ["sh", "-c", "sleep 600 >/dev/null & echo $!"], stdout=subprocess.PIPE, check=True
+    )
+    orphan = int(middle.stdout)
+    os.kill(orphan, signal.SIGKILL)
+    os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
 assert reap_orphans() == 3
 assert own.wait() == 7
 # A `Popen` that has its code names a number that an orphan may have now.
