@@ -158,13 +158,19 @@ def _installed() -> dict[tuple[int, int, int], str]:
     names = [f"python{version}" for version in ("2", "3", *(f"3.{minor}" for minor in range(6, 20)))]
     found: dict[tuple[int, int, int], str] = {}
     system = (path for name in names if (path := shutil.which(name, path=os.defpath)))
-    for path in [*filter(None, map(shutil.which, names)), *map(str, beside), *system]:
+    candidates = [*filter(None, map(shutil.which, names)), *map(str, beside), *system]
+    # Several names lead to one file. The script of a version manager leads to a Python that stands beside this one.
+    for path in {os.path.realpath(path): path for path in candidates if not _is_script(path)}.values():
         code = "import sys; print('%s %d %d %d' % ((sys.executable,) + sys.version_info[:3]))"
         done = subprocess.run([path, "-c", code], capture_output=True, text=True)
         if done.returncode == 0:
             executable, major, minor, patch = done.stdout.split()
             found.setdefault((int(major), int(minor), int(patch)), executable)
     return found
+
+
+def _is_script(path: str) -> bool:
+    return Path(path).read_bytes()[:2] == b"#!"
 
 
 def trees(cache: Path) -> list[Path]:
