@@ -2,8 +2,8 @@
 
 Importing takes most of the processor time of a start, and the tests start thousands of processes. Each child
 is a process of its own, with its own memory, files, signals and exit code. Only the start of an interpreter
-is left out, and the deallocation of its objects at the end. Starts as a user makes them are tested in
-tests/artefact and tests/integration/cli.
+is left out, and the deallocation of its objects at the end. A command that starts a service in the background
+has it forked too. Starts as a user makes them are tested in tests/artefact and in tests/integration/cli.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import pkgutil
 import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -24,7 +25,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
 from tests.support.faketime import SETTINGS, is_fake
 from tests.support.pyz import REPOSITORY
@@ -80,19 +82,30 @@ class Child:
 class Nursery:
     """The process that forks, made at the first request. It has these variables too."""
 
-    def __init__(self, **variables: str) -> None:
+    def __init__(self, variables: Mapping[str, str] | None = None, link: socket.socket | None = None) -> None:
         self._variables = variables
         self._lock = threading.Lock()
-        self._link: socket.socket | None = None
+        self._link = link
 
     def spawn(
-        self, program: str, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]
+        self,
+        program: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        streams: Sequence[int],
+        *,
+        in_session: bool = False,
     ) -> Child:
         """Start a program with these three standard streams, in the checkout.
 
-        The program is `armed` or `cli`, or `code`, which runs its argument.
+        The program is `armed` or `cli`, or `code`, which runs its argument. `in_session`: it leads a session.
         """
-        request = {"program": program, "arguments": [*arguments], "environment": {**environment}}
+        request = {
+            "program": program,
+            "arguments": [*arguments],
+            "environment": {**environment},
+            "in_session": in_session,
+        }
         return Child(self, self._ask(request, streams))
 
     def run(
@@ -135,7 +148,7 @@ class Nursery:
             process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.nursery", str(theirs.fileno())],
                 cwd=REPOSITORY,
-                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **self._variables},
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(self._variables or {})},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -179,7 +192,7 @@ def nursery_for(environment: Mapping[str, str]) -> Nursery | None:
         nursery = _NURSERY
     elif preloaded is not None and is_fake(preloaded):
         here[_PRELOAD] = preloaded
-        nursery = _FAKED.setdefault(preloaded, Nursery(**{_PRELOAD: preloaded}, **SETTINGS))
+        nursery = _FAKED.setdefault(preloaded, Nursery({_PRELOAD: preloaded, **SETTINGS}))
     else:
         return None
     is_same = decided == {**here, "PYTHONPATH": str(REPOSITORY)}
@@ -190,28 +203,100 @@ _NURSERY = Nursery()
 _FAKED: dict[str, Nursery] = {}
 
 
-def serve(link: socket.socket) -> dict[str, Any] | None:
-    """Fork a child for each request. Returns the request in the child, and None after the last one."""
-    while True:
+class _Server:
+    """The process that forks. It serves the test run, and each child, by a link of its own."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._first = link
+        self._waiting = selectors.DefaultSelector()
+        self._waiting.register(link, selectors.EVENT_READ, self._serve)
+        # The children that a child asked for. Once it has ended nobody else waits for them.
+        self._of: dict[socket.socket, set[int]] = {}
+
+    def run(self) -> dict[str, Any] | None:
+        """Fork a child for each request. Returns the request in the child, and None after the last one."""
+        while self._first.fileno() >= 0:
+            for key, _ in self._waiting.select():
+                request: dict[str, Any] | None = key.data(key.fileobj)
+                if request is not None:
+                    return request
+        return None
+
+    def _serve(self, link: socket.socket) -> dict[str, Any] | None:
         data, streams, _, _ = socket.recv_fds(link, _LARGEST, 3)
         if not data:
+            self._leave(link)
             return None
         request: dict[str, Any] = json.loads(data)
         if "reap" in request:
-            _, status = os.waitpid(request["reap"], 0)
-            link.send(str(os.waitstatus_to_exitcode(status)).encode())
-            continue
+            link.send(str(self._reap(link, request["reap"])).encode())
+            return None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
         if pid == 0:
-            link.close()
+            self._close(ours)
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
             for stream in streams:
                 os.close(stream)
-            return request
+            return request | {"link": theirs}
+        theirs.close()
+        self._waiting.register(ours, selectors.EVENT_READ, self._serve)
+        self._of.setdefault(link, set()).add(pid)
         for stream in streams:
             os.close(stream)
         link.send(str(pid).encode())
+        return None
+
+    def _reap(self, link: socket.socket, pid: int) -> int:
+        self._of[link].discard(pid)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def _leave(self, link: socket.socket) -> None:
+        """Wait for the children that a process has left, each when it ends, as the first process does."""
+        self._waiting.unregister(link)
+        link.close()
+        for pid in self._of.pop(link, ()):
+            self._waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, partial(self._bury, pid))
+
+    def _bury(self, pid: int, ended: int) -> None:
+        self._waiting.unregister(ended)
+        os.close(ended)
+        os.waitpid(pid, 0)
+
+    def _close(self, ours: socket.socket) -> None:
+        """Close the descriptors of this process, in a child."""
+        ours.close()
+        for key in [*self._waiting.get_map().values()]:
+            os.close(key.fd)
+        self._waiting.close()
+
+
+class _Forking:
+    """The part of the module `subprocess` by which a command starts a service in the background."""
+
+    DEVNULL = subprocess.DEVNULL
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+
+    def Popen(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int,
+        stdout: int,
+        stderr: IO[bytes],
+        start_new_session: bool,
+        env: Mapping[str, str],
+    ) -> Child:
+        assert [*command[:3]] == [sys.executable, "-m", "claudemesh"]
+        with open(os.devnull, "r+b") as nothing:
+            streams = [
+                nothing.fileno() if stream == self.DEVNULL else stream
+                for stream in (stdin, stdout, stderr.fileno())
+            ]
+            return self._nursery.spawn("cli", command[3:], env, streams, in_session=start_new_session)
 
 
 def _import_everything() -> None:
@@ -246,6 +331,7 @@ def _end(program: Callable[[], int]) -> int:
 def main() -> int:
     """Import everything, serve, and in each child run what was asked for."""
     from claudemesh import __main__ as program
+    from claudemesh.cli import background
     from tests.support import armed
 
     _import_everything()
@@ -253,9 +339,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    request = serve(socket.socket(fileno=int(sys.argv[1])))
+    request = _Server(socket.socket(fileno=int(sys.argv[1]))).run()
     if request is None:
         return 0
+    if request["in_session"]:
+        os.setsid()
+    vars(background)["subprocess"] = _Forking(Nursery(link=request["link"]))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(request["environment"])
