@@ -159,7 +159,7 @@ def _installed() -> dict[tuple[int, int, int], str]:
     found: dict[tuple[int, int, int], str] = {}
     system = (path for name in names if (path := shutil.which(name, path=os.defpath)))
     candidates = [*filter(None, map(shutil.which, names)), *map(str, beside), *system]
-    # Several names lead to one file. The script of a version manager leads to a Python that stands beside this one.
+    # Several names lead to one file, and the script of a version manager to a Python beside this one.
     for path in {os.path.realpath(path): path for path in candidates if not _is_script(path)}.values():
         code = "import sys; print('%s %d %d %d' % ((sys.executable,) + sys.version_info[:3]))"
         done = subprocess.run([path, "-c", code], capture_output=True, text=True)
