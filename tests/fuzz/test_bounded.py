@@ -23,7 +23,7 @@ from tests.fuzz import planted
 from tests.support.processes import REPOSITORY
 
 SEED = "20261127"
-RUNS = "10000"
+RUNS = "5000"
 FUZZ = REPOSITORY / "build" / "fuzz"
 
 ACCEPT: dict[str, Callable[[bytes], object]] = {
