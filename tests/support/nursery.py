@@ -210,7 +210,7 @@ class _Server:
         self._first = link
         self._waiting = selectors.DefaultSelector()
         self._waiting.register(link, selectors.EVENT_READ, self._serve)
-        # The children that a child asked for. Once it has ended nobody else waits for them.
+        # The children of each link. Those of a link that has ended are waited for here.
         self._of: dict[socket.socket, set[int]] = {}
 
     def run(self) -> dict[str, Any] | None:
