@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def open_source(text: str, home: Path) -> Source:
     """Open a file for reading. Links are followed, and what they lead to is checked.
 
     Raise `ProtocolError` for a relative path, a file that cannot be read, a directory, a device, a FIFO, a
-    socket, and every file below `home`, which holds keys.
+    socket, and every file below `home`, which holds keys: also by a hard link to it elsewhere.
     """
     path = _checked(text)
     try:
@@ -96,6 +97,8 @@ def open_source(text: str, home: Path) -> Source:
     try:
         found = os.fstat(descriptor)
         _check_kind(found, path)
+        if _holds(home, found):
+            raise _own(path, home)
     except BaseException:
         os.close(descriptor)
         raise
@@ -141,8 +144,12 @@ def _check_kind(found: os.stat_result, path: Path) -> None:
 
 def _check_place(real: Path, home: Path, path: Path) -> None:
     if _is_below(real, home):
-        text = f"{path} is in {home}, which holds the keys of this host, so it is not shared."
-        raise InvalidField("own_directory", "path", text)
+        raise _own(path, home)
+
+
+def _own(path: Path, home: Path) -> InvalidField:
+    text = f"{path} is a file of {home}, which holds the keys of this host, so it is not shared."
+    return InvalidField("own_directory", "path", text)
 
 
 def _is_below(path: Path, home: Path) -> bool:
@@ -154,6 +161,25 @@ def _is_below(path: Path, home: Path) -> bool:
     except FileNotFoundError:
         return False
     return any(os.path.samestat(own, folder.stat()) for folder in (path, *path.parents))
+
+
+def _holds(home: Path, found: os.stat_result) -> bool:
+    """Whether a file is one of a directory and those below it: a hard link, or a mount of the file alone."""
+    folders = [os.fspath(home)]
+    while folders:
+        try:
+            entries = list(os.scandir(folders.pop()))
+        except (FileNotFoundError, PermissionError):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+                continue
+            # A file that is deleted meanwhile is another one.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(entry.stat(follow_symlinks=False), found):
+                    return True
+    return False
 
 
 def _unreadable(path: Path, error: OSError) -> ProtocolError:

@@ -128,6 +128,20 @@ def test_the_own_directory_is_known_by_another_name_too(tmp_path: Path) -> None:
         check_outside(other, tmp_path / "home", "path")
 
 
+def test_a_hard_link_to_a_file_of_the_own_directory_is_not_shared(tmp_path: Path) -> None:
+    """Its path says nothing of where it is from. Another file with two names is shared."""
+    key, link = tmp_path / "home" / "daemon" / "demo" / "keypair.json", tmp_path / "link"
+    key.parent.mkdir(parents=True)
+    key.write_text("secret")
+    link.hardlink_to(key)
+    with pytest.raises(ProtocolError, match="own_directory"):
+        add(tmp_path, link)
+    assert left(tmp_path) == []
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "second").hardlink_to(tmp_path / "file")
+    assert add(tmp_path, tmp_path / "second").size == 4
+
+
 def test_a_file_over_a_limit_leaves_nothing_behind(tmp_path: Path) -> None:
     """The broker's limit of a blob, and the limit of the spool."""
     (tmp_path / "file").write_bytes(bytes(2000))
