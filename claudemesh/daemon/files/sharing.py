@@ -284,8 +284,18 @@ def _accepted(file: SharedFile) -> Answer:
 
 
 def _known(file: SharedFile, request: ShareRequest) -> Answer:
-    if file.request_fingerprint == request.fingerprint:
+    if file.request_fingerprint != request.fingerprint:
+        text = "This client_message_id belongs to another file; use a new id for a new file."
+    elif file.state is ShareState.FAILED:
+        text = f"This file was given up: {_clause(file.error)}. Send it again with a new client_message_id."
+    elif file.state is ShareState.DELETED:
+        text = "This file was deleted; send it again with a new client_message_id."
+    else:
         return _accepted(file)
-    text = "This client_message_id belongs to another file; use a new id for a new file."
-    body = {"error": "idempotency_key_reused", "message": text, "client_message_id": file.client_message_id}
+    known = {"client_message_id": file.client_message_id, "file_id": file.file_id}
+    body = {"error": "idempotency_key_reused", "message": text, **known}
     return Answer(409, body)
+
+
+def _clause(error: str | None) -> str:
+    return (error or "the log has the cause").rstrip(".")

@@ -237,6 +237,24 @@ async def test_a_full_disk_at_the_commit_leaves_no_copy(tmp_path: Path) -> None:
         await made.share("file")
 
 
+async def test_a_repeated_share_of_a_file_that_will_not_leave_says_so(tmp_path: Path) -> None:
+    """Given up, or deleted. An answer as to a file on its way would be waited for."""
+    async with bench(tmp_path) as made:
+        made.host.replies["blob_begin"] = ProtocolError("blob_too_large", "Too large.")
+        await made.share("large")
+        await made.uploads.round()
+        await made.share("deleted")
+        await made.lists.delete((await made.now("deleted")).file_id)
+        for name, cause in (
+            ("large", "blob_too_large: Too large. Send it again"),
+            ("deleted", "was deleted"),
+        ):
+            body = {"path": str(tmp_path / name), "to": "bob", "client_message_id": name}
+            found = await made.sharing.share(parse_share(body))
+            assert (found.status, found.body["error"]) == (409, "idempotency_key_reused")
+            assert cause in found.body["message"]
+
+
 async def test_a_send_does_not_take_the_id_of_a_file(tmp_path: Path) -> None:
     """The id belongs to the file from its acceptance on, though the outbox does not know it yet."""
     async with bench(tmp_path) as made:
