@@ -43,8 +43,8 @@ _FETCHING = {
 def file() -> None:
     """Send, fetch, list and delete files.
 
-    A file is encrypted on this host, and the broker keeps it until its receivers have it. Only they can read
-    it, its name and its type.
+    A file is encrypted on this host, and the broker keeps it until a day after its receivers have it, at most
+    for 30 days. Only they can read it, its name and its type.
 
     \b
     Examples:

@@ -49,7 +49,8 @@ def note_cut(item: Mapping[str, Any]) -> None:
     if item.get("body_truncated"):
         output.note(
             f"This is the beginning of a text of {item['body_bytes']} bytes. The rest could not be fetched: "
-            "show the message again when the daemon is connected (`claudemesh status`)."
+            "show the message again when the daemon is connected (`claudemesh status`). The broker keeps it "
+            "for at most 30 days: ask the sender for an older one."
         )
 
 

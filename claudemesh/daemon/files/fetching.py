@@ -40,8 +40,8 @@ _ATTEMPTS = 5
 # Failures that another attempt may meet again: the file is not to be had as it was announced.
 LASTING = frozenset({"blob_not_found", "blob_changed", "file_wrong"})
 _TOLD_AT_ONCE = 100
-# The broker may learn the recipients of a blob a moment after the message.
-_AGAIN = frozenset({"ticket_expired", "ticket_invalid", "blob_not_found"})
+# Refusals that another attempt need not meet again.
+_AGAIN = frozenset({"ticket_expired", "ticket_invalid", "broker_busy"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,8 @@ class Fetching:
             self.parts.count(error.code if error.code in LASTING else "other", 0)
             if error.code in LASTING:
                 await self._note(job, error)
+            with suppress(OSError):
+                await self.parts.threads.run(target.drop_empty)
             _settle(job, error)
         except OSError as error:
             _settle(job, cannot_write(target.path, error))
@@ -217,6 +219,8 @@ class Fetching:
                     return
                 raise ProtocolError("daemon_busy", "The daemon stops. Ask for the file again later.")
             except ProtocolError as refused:
+                if refused.code == "blob_not_found":
+                    raise _gone(file) from refused
                 if refused.code not in _AGAIN:
                     raise
                 error = refused
@@ -226,7 +230,7 @@ class Fetching:
             failures = failures + 1 if job.received <= best else 0
             best = max(best, job.received)
             if failures >= _ATTEMPTS:
-                raise _ended(file, error) from error
+                raise _ended(error) from error
             await asyncio.sleep(min(parts.backoff.delay_s(failures + 1), 2.0))
 
     async def _note(self, job: _Job, error: ProtocolError) -> None:
@@ -276,11 +280,17 @@ def _settle(job: _Job, error: ProtocolError) -> None:
     job.done.exception()
 
 
-def _ended(file: Attachment, error: Exception) -> ProtocolError:
+def _gone(file: Attachment) -> ProtocolError:
+    return ProtocolError(
+        "blob_not_found",
+        f"The broker does not have the file {file.file_id} any more. It keeps a file for at most 30 days and "
+        "for a day after its receivers have fetched it, or the sender has deleted it. Ask the sender to send "
+        "it again.",
+    )
+
+
+def _ended(error: Exception) -> ProtocolError:
     if isinstance(error, ProtocolError):
-        if error.code != "blob_not_found":
-            return error
-        text = f"The broker has no blob of {file.file_id}, or not for this member. Ask its sender for it."
-        return ProtocolError("blob_not_found", text)
+        return error
     text = f"The connection to the broker was lost {_ATTEMPTS} times. Ask again: the download continues."
     return ProtocolError("broker_unavailable", text)

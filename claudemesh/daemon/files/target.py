@@ -66,6 +66,11 @@ class Target:
         with suppress(FileNotFoundError):
             os.unlink(self._part, dir_fd=self._folder)
 
+    def drop_empty(self) -> None:
+        """Remove a temporary file that has nothing for a later attempt."""
+        if self.descriptor >= 0 and not os.fstat(self.descriptor).st_size:
+            self.tidy()
+
     def _sync(self) -> None:
         """Sync the file. A failure empties it: the next sync may succeed though its bytes are on no disk."""
         try:

@@ -182,8 +182,11 @@ async def test_a_blob_that_is_gone_is_not_noted_for_ever_and_is_shown_as_failed(
     async with bench(tmp_path) as made:
         await made.receive("alice", b"from alice")
         made.host.replies["blob_open"] = ProtocolError("blob_not_found", "None.")
-        with pytest.raises(ProtocolError, match="blob_not_found"):
+        with pytest.raises(ProtocolError, match="at most 30 days") as caught:
             await made.get(None, tmp_path / "out")
+        assert caught.value.code == "blob_not_found"
+        assert [method for method, _ in made.host.calls] == ["blob_open"]
+        assert list(tmp_path.glob(".*.part")) == []
         [item] = [one.item() for one in await made.inbox.files.page(None, 9)]
         assert (item["state"], item["error"]) == ("announced", "blob_not_found")
         made.host.replies["blob_open"] = lambda params: made._opened(params["blob_id"])
