@@ -295,17 +295,21 @@ class _Progress:
 
     def __init__(self, name: str, *, as_json: bool) -> None:
         self._name = name
+        self._is_told = not as_json
         self._is_shown = not as_json and sys.stderr.isatty()
         self._has_line = False
         self._told: str | None = None
 
     def tell(self, error: str | None) -> None:
         """Write the cause of a wait on a line of its own, once."""
-        if not self._is_shown or error == self._told:
+        if not self._is_told or error == self._told:
             return
         self._told = error
-        if error is not None:
-            sys.stderr.write(f"\r\x1b[K{output.safe(error)}\n")
+        if error is None:
+            return
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+        output.note(error)
 
     def show(self, done: int, total: int) -> None:
         """Show the bytes of a transfer."""

@@ -33,7 +33,7 @@ def on_terminal(daemon: Daemon, *arguments: str) -> Generator[int]:
 
 
 def test_a_file_over_the_quota_tells_its_sender_the_cause_of_the_wait(tmp_path: Path) -> None:
-    """Beside the progress on a terminal, and in the list of sent files."""
+    """Beside the progress on a terminal, to a script that waits, and in the list of sent files."""
     path = tmp_path / "file"
     path.write_bytes(bytes(10_000))
     prefix = ["env", "CLAUDEMESH_BROKER_BLOB_QUOTA_BYTES=2000"]
@@ -43,4 +43,14 @@ def test_a_file_over_the_quota_tells_its_sender_the_cause_of_the_wait(tmp_path: 
         with on_terminal(alice, "file", "send", str(path), "bob") as shown:
             while CAUSE not in text:
                 text += os.read(shown, 65_536).decode()
+        command = [sys.executable, "-m", "claudemesh", "file", "send", str(path), "bob", "--wait"]
+        environment = {**os.environ, "CLAUDEMESH_HOME": str(alice.home), "PYTHONPATH": str(REPOSITORY)}
+        script = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert script.stderr is not None
+        with script:
+            line = script.stderr.readline()
+            script.kill()
+        assert CAUSE in line
         until(lambda: CAUSE in made.cli(alice, "file", "list", "--sent"), "the list has the cause")
