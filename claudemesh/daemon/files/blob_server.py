@@ -28,6 +28,8 @@ from claudemesh.runtime.outward import proxy_for, tls_context
 _QUIET_S = 60.0
 _MOST_BYTES = 1 << 16
 _OFFSET = "offset"
+# Refusals of a broker that works.
+_SAID_ON = frozenset({"broker_busy", "insufficient_storage", "mesh_quota_exceeded"})
 
 
 class OpenConnections:
@@ -128,8 +130,9 @@ class BlobConnection:
             "Content-Range": f"bytes {part.start}-{part.start + part.length - 1}/{part.total}",
             "Content-Type": "application/octet-stream",
         }
-        # A broker that refuses a part answers before it is whole.
-        with suppress(BrokenPipeError):
+        # A broker that refuses a part answers before it is whole, and does not read the rest. The answer can
+        # be read though the connection was reset behind it.
+        with suppress(BrokenPipeError, ConnectionResetError):
             self._connection.request("PUT", self._path(blob_id), pieces, headers)
         response = self._connection.getresponse()
         body = _object(response.read(_MOST_BYTES))
@@ -189,6 +192,6 @@ def _refusal(status: int, body: dict[str, Any]) -> ProtocolError:
     code, message = body.get("error"), body.get("message")
     if status < 500 and isinstance(code, str) and isinstance(message, str):
         return ProtocolError(code, message)
-    if code == "mesh_quota_exceeded" and isinstance(message, str):
+    if code in _SAID_ON and isinstance(message, str):
         return ProtocolError(code, message)
     return ProtocolError("broker_unavailable", f"The broker answers with status {status} for a file.")

@@ -16,6 +16,8 @@ import pytest
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
+from claudemesh.daemon.files.blob_server import BlobServer, OpenConnections, Part
+from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime import failpoints
 from tests.support.blobs import begin, digest_of, exchange, fetch, get, put, refused, share
 from tests.support.broker import create_mesh, join_mesh, running_broker
@@ -23,6 +25,8 @@ from tests.support.postgres import empty_database, sql
 from tests.support.waiting import WAIT_S
 
 DATA = random.Random(3).randbytes(3_000_001)
+# The size of a part of a daemon: the broker does not read the rest of one that it refuses.
+LONG = 32 << 20
 
 
 @asynccontextmanager
@@ -259,6 +263,29 @@ async def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_space() -
                 status, answer = await put(broker, granted, DATA, answer["offset"])
             assert (status, answer["complete"]) == (200, True)
             assert await fetch(broker, link, granted["blob_id"]) == DATA
+
+
+async def test_a_daemon_whose_long_part_is_refused_reads_the_cause() -> None:
+    """The broker ends the connection behind its answer, and the rest of the part is not read."""
+    async with running_broker() as broker:
+        ada = await create_mesh(broker)
+        async with ada.connect() as link:
+            granted = await begin(link, bytes(LONG))
+            server = BlobServer(broker.url.replace("http", "ws"), None, OpenConnections())
+
+            def send() -> None:
+                part = Part(0, LONG, LONG)
+                pieces = (memoryview(bytes(1 << 20)) for _ in range(LONG >> 20))
+                with server.connect() as connection:
+                    connection.put(granted["blob_id"], granted["ticket"], part, pieces)
+
+            failpoints.install(_raising("blob.after_write", errno.ENOSPC))
+            try:
+                with pytest.raises(ProtocolError, match="The disk of the broker is full") as caught:
+                    await asyncio.to_thread(send)
+            finally:
+                failpoints.install(None)
+            assert caught.value.code == "insufficient_storage"
 
 
 async def test_a_disk_that_fails_is_503_and_no_byte_behind_the_last_sync_counts() -> None:
