@@ -199,7 +199,8 @@ def _check_encoding(argv: Sequence[str]) -> None:
             argument.encode()
         except UnicodeEncodeError:
             encoding = sys.getfilesystemencoding().upper()
-            raise click.UsageError(f"Argument {number} is not valid {encoding}: {argument}.") from None
+            text = f"Argument {number} is not valid {encoding}: {argument}. Name a file by a link that is."
+            raise click.UsageError(text) from None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ JSON and bodies for a file or a pipe are written as UTF-8, unchanged. docs/cli.m
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ from claudemesh.runtime.terminal import safe_lines as safe_lines
 
 # The version of the JSON that commands print: raised when a field changes its meaning or goes.
 SCHEMA = 1
+# Lone surrogates, which have no UTF-8.
+_LONE = re.compile("[\ud800-\udfff]")
 _RED, _DIM, _PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
@@ -37,8 +40,19 @@ class OutputFailed(Exception):
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print an object as one line of JSON, with the version of its schema."""
-    text = orjson.dumps({"schema": SCHEMA, **value}).decode()
+    text = _as_json({"schema": SCHEMA, **value})
     _write_utf8(safe_json(text) if is_terminal() else text)
+
+
+def _as_json(value: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        # Imported here: only a text that is not UTF-8, such as a path in an error, needs it.
+        import json
+
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _LONE.sub(lambda match: f"\\\\u{ord(match[0]):04x}", text)
 
 
 def print_items(items: Sequence[Any], next: str | None = None, **more: Any) -> None:

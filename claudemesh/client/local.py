@@ -20,6 +20,7 @@ from claudemesh.client.errors import (
     MembershipEnded,
     Unsupported,
     WrongHome,
+    WrongUse,
 )
 from claudemesh.client.meshes import check_socket, choose_mesh, socket_path
 from claudemesh.client.unix_http import exchange
@@ -154,7 +155,26 @@ def _lacks_route(error: ApiError) -> bool:
 
 
 def _written(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise _not_utf8(body) from None
+
+
+def _not_utf8(body: Mapping[str, Any]) -> ClientError:
+    """Return the failure for a body with a text that no JSON holds: a path. Arguments are checked before."""
+    path = next((value for value in body.values() if isinstance(value, str) and not _has_utf8(value)), None)
+    which = "A text of the request" if path is None else path
+    return WrongUse("not_utf8", f"{which} is not valid UTF-8. Use a path that is, such as a link to it.")
+
+
+def _has_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

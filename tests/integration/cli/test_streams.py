@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,6 +100,19 @@ def test_an_argument_that_is_no_utf8_is_refused(pair: Mesh, command: str) -> Non
     number = len(command.split()) + 1
     assert done.err.startswith(f"claudemesh: error: Argument {number} is not valid UTF-8: a\\udcffb.")
     assert len(pair.daemons["alice"].outbox()) == before
+
+
+def test_a_path_that_is_no_utf8_is_refused_in_a_sentence(pair: Mesh, tmp_path: Path) -> None:
+    """Also as JSON, and when it is the directory in which a command runs."""
+    alice, _ = homes(pair)
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder), "file").write_text("text")
+    place = f"{tmp_path}/$(printf 'caf\\351')"
+    for command in (f"file send {place}/file bob --json", "file send file bob --json"):
+        done = shell(alice, f"cd {place}; claudemesh {command}")
+        assert (done.code, done.err) == (USAGE, "")
+        assert "is not valid UTF-8" in done.json["message"] and "/caf\\udce9/file" in done.json["message"]
 
 
 def test_a_reply_in_a_file_is_the_body_that_was_sent(pair: Mesh) -> None:
