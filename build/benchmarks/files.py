@@ -34,8 +34,19 @@ def rate(lab: Lab) -> tuple[float, float]:
         return _SIZE / _MIB / taken_s, _SIZE / _MIB / _alone_s(source)
 
 
+def rate_alone(lab: Lab) -> float:
+    """Share to fetched, in MiB/s."""
+    with _source() as source, _exchanged(lab, source) as taken_s:
+        return _SIZE / _MIB / taken_s
+
+
 def memory(lab: Lab) -> tuple[float, float]:
-    """Growth of the process that grows most, in MiB, against 16 MiB."""
+    """Growth of the process that grows most, against 16 MiB."""
+    return memory_alone(lab), 16.0
+
+
+def memory_alone(lab: Lab) -> float:
+    """Growth of the process that grows most, in MiB."""
     processes = (lab.alice, lab.bob, lab.live.broker)
     before = [_resident_mib(process) for process in processes]
     most = [0.0]
@@ -46,22 +57,29 @@ def memory(lab: Lab) -> tuple[float, float]:
 
     with _source() as source, _meanwhile(look), _exchanged(lab, source):
         pass
-    return most[0], 16.0
+    return most[0]
 
 
 def latency(lab: Lab) -> tuple[float, float]:
     """A send during the exchange, until it is accepted, in milliseconds, against one before it."""
     request = send_request("bob")
-    during: list[float] = []
     with Caller(lab.alice) as caller:
         quiet = [caller.timed(request) for _ in range(_QUIET_SENDS)]
-        with (
-            _source() as source,
-            _meanwhile(lambda: during.append(caller.timed(request))),
-            _exchanged(lab, source),
-        ):
-            pass
-    return median_ms(during), median_ms(quiet)
+    return latency_alone(lab), median_ms(quiet)
+
+
+def latency_alone(lab: Lab) -> float:
+    """A send during the exchange, until it is accepted, in milliseconds."""
+    request = send_request("bob")
+    during: list[float] = []
+    with (
+        Caller(lab.alice) as caller,
+        _source() as source,
+        _meanwhile(lambda: during.append(caller.timed(request))),
+        _exchanged(lab, source),
+    ):
+        pass
+    return median_ms(during)
 
 
 @contextmanager
