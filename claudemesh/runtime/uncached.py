@@ -24,6 +24,8 @@ _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 # Read ahead as ever, and keep no page behind the read (Linux 6.14).
 _DONTCACHE: Final = 0x80
 _CANNOT: Final = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+# Bytes of one direct write. The next commit of a database waits at the disk for one that is under way.
+DIRECT_PIECE: Final = 256 << 10
 # Bytes of one write through the cache. A larger one takes larger pieces of free memory. On a virtual machine
 # they may be given back to the host, and then each byte costs several times as much.
 _PIECE: Final = 128 << 10
@@ -95,17 +97,19 @@ def write_at(descriptor: int, at: int, data: memoryview) -> None:
 def _write_directly(descriptor: int, at: int, data: memoryview) -> int:
     """Write bytes past the cache, and return how many: none where that cannot be done."""
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    done = 0
     try:
         if not _DIRECT:
             return 0
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | _DIRECT)
-        return os.pwrite(descriptor, data, at)
+        while done < len(data):
+            done += os.pwrite(descriptor, data[done : done + DIRECT_PIECE], at + done)
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
-        return 0
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+    return done
 
 
 def read_at(descriptor: int, at: int, into: bytearray | memoryview) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from claudemesh.runtime.uncached import BLOCK
+from claudemesh.runtime.uncached import BLOCK, DIRECT_PIECE
 from tests.support.powerloss import (
     Disk,
     Said,
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SEED = random.SystemRandom().randrange(1 << 32)
-# The last one is written in whole blocks, past the page cache, and a rest.
+# The last one is written in whole pieces, past the page cache, and a rest.
 SIZES = (0, 70_000, 300_001, 2 * BLOCK + 70_001)
 OTHER_POINTS = 60
 
@@ -202,10 +202,10 @@ def test_no_name_is_on_the_disk_before_its_content(story: Story) -> None:
                 assert image.get(str(story.out / file_id), content) == content, f"seed {SEED}, step {index}"
 
 
-def test_these_tests_see_writes_of_whole_blocks(story: Story) -> None:
-    """Each of the three processes has written blocks of the largest file in one call."""
+def test_these_tests_see_direct_writes(story: Story) -> None:
+    """Each of the three processes has written whole pieces of the largest file."""
     for name, (root, _, steps) in story.recordings.items():
-        whole = [step for step in steps if isinstance(step, Written) and len(step.data) == BLOCK]
+        whole = [step for step in steps if isinstance(step, Written) and len(step.data) == DIRECT_PIECE]
         assert {str(root) in step.path for step in whole} == {True}, name
 
 
