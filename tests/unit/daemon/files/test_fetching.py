@@ -25,7 +25,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime import failpoints
 from claudemesh.runtime.backoff import Backoff
 from claudemesh.runtime.services import TaskOwner
-from tests.support.blob_host import BlobHost
+from tests.support.blob_host import BlobHost, answer
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
 from tests.support.sealed_files import sealed_file
@@ -41,6 +41,8 @@ class Bench:
         self.blobs: dict[str, bytes] = {}
         # The first byte of each request.
         self.firsts: list[int] = []
+        # Requests that are refused as broker_busy.
+        self.busy = 0
         self.host = BlobHost(self._give)
         self.host.replies["blob_open"] = lambda params: self._opened(params["blob_id"])
         self.tasks = TaskOwner()
@@ -83,6 +85,10 @@ class Bench:
         return {"ticket": "t", "size": len(blob), "sha256": hashlib.sha256(blob).hexdigest()}
 
     def _give(self, request: BaseHTTPRequestHandler) -> None:
+        if self.busy:
+            self.busy -= 1
+            answer(request, 503, {"error": "broker_busy", "message": "Busy."})
+            return
         blob = self.blobs[request.path.rsplit("/", 1)[1]]
         first, last = request.headers["range"].removeprefix("bytes=").split("-")
         self.firsts.append(int(first))
@@ -198,6 +204,15 @@ async def test_a_blob_that_is_gone_is_not_noted_for_ever_and_is_shown_as_failed(
         assert [method for method, _ in made.host.calls if method == "blob_fetched"] == ["blob_fetched"]
         [item] = [one.item() for one in await made.inbox.files.page(None, 9)]
         assert (item["state"], item["error"]) == ("fetched", None)
+
+
+async def test_a_broker_that_is_busy_with_files_is_asked_again(tmp_path: Path) -> None:
+    """It carries a bounded number of them at a time."""
+    async with bench(tmp_path) as made:
+        await made.receive("alice", b"from alice")
+        made.busy = 1
+        assert await made.get(None, tmp_path / "out") == b"from alice"
+        assert [method for method, _ in made.host.calls if method == "blob_open"] == ["blob_open"] * 2
 
 
 async def test_a_full_disk_ends_a_download_that_goes_on_when_there_is_space(tmp_path: Path) -> None:
