@@ -43,17 +43,17 @@ class BrokerAddress:
         self._is_wanted = False
         # The new address that the present attempt dials.
         self._tried: Move | None = None
-        self._outcome: asyncio.Future[bool] | None = None
+        self._outcome: asyncio.Future[str | None] | None = None
 
     @property
     def dialled(self) -> str:
         """The URL of the present attempt."""
         return self.url if self._tried is None else self._tried.url
 
-    def propose(self, move: Move) -> asyncio.Future[bool]:
-        """Let the next attempt dial a new address. The result tells whether a session opened there."""
+    def propose(self, move: Move) -> asyncio.Future[str | None]:
+        """Let the next attempt dial a new address. The result is why no session opened there, else None."""
         self._pending, self._is_wanted = move, True
-        self._settle(False)
+        self._settle("another address was stated meanwhile")
         self._outcome = asyncio.get_running_loop().create_future()
         return self._outcome
 
@@ -72,21 +72,21 @@ class BrokerAddress:
         if self._tried is not None:
             self.follow(self._tried)
 
-    def failed(self) -> None:
-        """Note that no session has opened. The next attempt dials the other address, if there is one."""
+    def failed(self, reason: str) -> None:
+        """Note why no session has opened. The next attempt dials the other address, if there is one."""
         was_new, self._tried = self._tried is not None, None
         self._is_wanted = not was_new and self._pending is not None
         if was_new:
-            self._settle(False)
+            self._settle(reason)
 
     def follow(self, move: Move) -> None:
         """Take a new address for the broker's, and write it."""
         self.url, self.moved_at_ms = move.url, move.at_ms
         self._pending = self._tried = None
         self._keep(move)
-        self._settle(True)
+        self._settle(None)
 
-    def _settle(self, is_followed: bool) -> None:
+    def _settle(self, failure: str | None) -> None:
         outcome, self._outcome = self._outcome, None
         if outcome is not None and not outcome.done():
-            outcome.set_result(is_followed)
+            outcome.set_result(failure)

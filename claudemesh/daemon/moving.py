@@ -162,8 +162,9 @@ class Mover:
             return refusal
         outcome = self._address.propose(move)
         await self._redial()
-        if not await outcome:
-            return f"no session opens at {move.url}"
+        failure = await outcome
+        if failure is not None:
+            return f"no session opens at {move.url}: {failure.rstrip('.')}"
         log.info("mesh_move_followed", broker_url=move.url)
         return None
 

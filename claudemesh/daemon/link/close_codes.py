@@ -62,6 +62,16 @@ def _wrong_address(url: str, known: str) -> ExitWith:
     )
 
 
+def in_words(code: int, reason: str) -> str:
+    """Return the end of a link as people read it. Without a close code of the broker it is so already."""
+    if not code:
+        return reason
+    told = parse_close_reason(reason)
+    kind, detail = told.get("kind", ""), told.get("detail", "")
+    text = f"{detail.rstrip('.')} ({kind})" if kind and detail else kind or detail or reason
+    return f"the broker closed the link: {safe(text) or f'close code {code}'}"
+
+
 def is_unknown_member(code: int, reason: str) -> bool:
     """Whether a close says that the broker has no member with this host's key."""
     return code == CloseCode.UNAUTHENTICATED and parse_close_reason(reason).get("kind") == NOT_A_MEMBER

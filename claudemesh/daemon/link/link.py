@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.calls import ANSWER_S, Calls, T, WrongReplies
-from claudemesh.daemon.link.close_codes import exit_after_close, is_rotated_out, is_unknown_member
+from claudemesh.daemon.link.close_codes import exit_after_close, in_words, is_rotated_out, is_unknown_member
 from claudemesh.daemon.link.dial import Dial
 from claudemesh.daemon.link.faults import LinkFaults
 from claudemesh.daemon.link.handshake import Agreed, Handshake, refuse_unknown
@@ -165,12 +165,13 @@ class Link:
                 # A new address that fails in any way is left for the present one.
                 if has_opened or not is_trial:
                     await self._end_after(code, reason, handlers)
+                reason = in_words(code, reason)
             except ExitWith as ending:
                 if not is_trial or self._connection > opened_before:
                     raise
                 code, reason, has_opened = 0, ending.message, False
             if not has_opened:
-                self._address.failed()
+                self._address.failed(reason)
             self.last_error = reason
             # A broker that was connected a moment ago is dialled again soon. One that cannot be reached, or
             # that breaks the protocol, is dialled at growing intervals.

@@ -20,7 +20,7 @@ async def test_a_new_address_is_kept_when_a_session_has_opened_there() -> None:
     outcome = address.propose(MOVE)
     assert (address.begin(), address.dialled, address.url, kept) == (True, NEW, OLD, [])
     address.opened()
-    assert (address.url, address.moved_at_ms, kept, await outcome) == (NEW, 7, [MOVE], True)
+    assert (address.url, address.moved_at_ms, kept, await outcome) == (NEW, 7, [MOVE], None)
     assert (address.begin(), address.dialled) == (False, NEW)
 
 
@@ -30,8 +30,8 @@ async def test_a_new_address_that_fails_is_left_for_the_present_one() -> None:
     address = made(kept)
     outcome = address.propose(MOVE)
     assert address.begin()
-    address.failed()
-    assert await outcome is False
+    address.failed("nobody answers")
+    assert await outcome == "nobody answers"
     assert (address.begin(), address.dialled) == (False, OLD)
     address.opened()
     assert (address.begin(), address.dialled, kept) == (False, OLD, [])
@@ -46,10 +46,10 @@ async def test_the_new_address_is_tried_in_turn_when_the_present_one_has_gone() 
     for _ in range(4):
         address.begin()
         dialled.append(address.dialled)
-        address.failed()
+        address.failed("nobody answers")
     assert dialled == [OLD, NEW, OLD, NEW]
     address.begin()
-    address.failed()
+    address.failed("nobody answers")
     assert address.begin()
     address.opened()
     assert kept == [MOVE]
@@ -71,6 +71,6 @@ async def test_a_newer_proposal_ends_the_wait_for_an_older_one() -> None:
     address = made([])
     first = address.propose(MOVE)
     address.propose(Move("wss://newer.lan", 8))
-    assert await first is False
+    assert await first == "another address was stated meanwhile"
     assert address.begin()
     assert address.dialled == "wss://newer.lan"
