@@ -37,8 +37,9 @@ def up_all(as_json: bool) -> int:
         if running >= allowed:
             text = f"{TABLE.file} allows {allowed} daemons at the same time. Raise its limits, or stop one."
             return {"state": "not started", "error": "fleet_full", "detail": text, "code": TEMPORARY}
-        running += 1
         start_daemon(slug, start_options(slug))
+        # One that fails leaves its place to another.
+        running += 1
         return {"state": "started"}
 
     return _show(known, start, as_json)

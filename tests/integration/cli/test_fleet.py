@@ -110,6 +110,12 @@ def test_no_more_daemons_are_started_than_the_fleet_allows(host: Path) -> None:
     assert "fleet.toml allows 2 daemons" in rows["two"]["detail"]
 
 
+def test_a_mesh_that_cannot_start_takes_no_place_of_the_fleet(host: Path) -> None:
+    (host / "fleet.toml").write_text("max_daemons = 1\n")
+    (host / "daemon/one/config.toml").write_text("wrong = 1\n")
+    assert states(all_of(host, "up", 75)) == ["failed", "started", "not started"]
+
+
 def test_each_daemon_has_its_share_of_the_disk(host: Path) -> None:
     """A smaller budget of its own stays. A new fleet.toml is in force after a reload."""
     (host / "fleet.toml").write_text(f"total_disk_budget = {3 * LEAST_DISK}\n")
