@@ -1,10 +1,12 @@
-"""Look-ups of a member by name or key, and of a received message by number or id."""
+"""Look-ups of members by name or key, and of a received message by number or id."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from claudemesh.cli import output
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
 
@@ -40,6 +42,19 @@ def find_member(client: LocalClient, wanted: str) -> dict[str, Any]:
         if found:
             return min(found, key=lambda one: str(one["status"]))
     raise unknown_peer(client, wanted)
+
+
+def note_without_link(client: LocalClient, members: Iterable[Mapping[str, Any]]) -> None:
+    """Say that a list of members is as old as the last link, if there is none now."""
+    # The daemon is online for itself while it has a link.
+    if any(item["online"] for item in members):
+        return
+    health = client.get("/v1/health")
+    if not health["connected"]:
+        output.note(
+            f"The daemon has no link to the broker ({health['last_error'] or 'connecting'}). The list is "
+            "as old as the last link, and whether a member is online is not known."
+        )
 
 
 def unknown_peer(client: LocalClient, name: str) -> ApiError:

@@ -7,7 +7,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.confirming import confirm
-from claudemesh.cli.lookup import find_member
+from claudemesh.cli.lookup import find_member, note_without_link
 from claudemesh.cli.options import complete_members, json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -36,7 +36,9 @@ def list_members(mesh: str | None, as_json: bool) -> None:
       claudemesh member list
       claudemesh member list --json | jq -r '.items[].name'
     """
-    items = LocalClient(mesh).items("/v1/members")
+    client = LocalClient(mesh)
+    items = client.items("/v1/members")
+    note_without_link(client, items)
     if as_json:
         output.print_items(items)
         return

@@ -9,6 +9,7 @@ import click
 
 from claudemesh.cli import answers, output
 from claudemesh.cli.command_group import CommandGroup
+from claudemesh.cli.lookup import note_without_link
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.client.local import LocalClient
 
@@ -29,7 +30,9 @@ def peers(context: click.Context, mesh: str | None, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    items = LocalClient(mesh).items("/v1/peers")
+    client = LocalClient(mesh)
+    items = client.items("/v1/peers")
+    note_without_link(client, items)
     if as_json:
         output.print_items(items)
         return

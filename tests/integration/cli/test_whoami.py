@@ -34,11 +34,13 @@ def test_whoami_shows_every_field_to_people(pair: Mesh) -> None:
     assert "(connected)" in shown
 
 
-def test_whoami_knows_the_member_while_the_broker_is_away() -> None:
+def test_whoami_and_the_lists_of_members_say_that_the_broker_is_away() -> None:
     with mesh("alice") as made:
         alice = made.daemons["alice"]
         made.broker.stop()
         until(lambda: not run(alice.home, "whoami", "--json").json["connected"], "the link is down")
         assert "(not connected)" in run(alice.home, "whoami").out
+        for command in (["peers"], ["member", "list"]):
+            assert "whether a member is online is not known" in run(alice.home, *command).err
         alice.stop()
         assert run(alice.home, "whoami").code == UNAVAILABLE
