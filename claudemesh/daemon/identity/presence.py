@@ -65,6 +65,8 @@ class Presence:
         self._seen: dict[str, int] = {}
         # Members whose last time the broker was asked for since the link has opened.
         self._asked: set[str] = set()
+        # The open calls for it. They end with the link.
+        self._asking: set[asyncio.Task[None]] = set()
         # Members that came online and whose names are not known yet.
         self._unnamed: dict[str, bool] = {}
         sync.on_page(self._listed)
@@ -95,20 +97,28 @@ class Presence:
                 await self._is_known.wait()
 
     async def learn_seen(self, peers: Sequence[Peer]) -> None:
-        """Ask when offline members were seen last, for at most a second, and once for each on a link.
+        """Ask when offline members were seen last, and wait for it at most a second, once for each on a link.
 
         They may have come and gone while this host was away, and the list of members does not tell of that.
+        A later answer is taken when it comes. Without one they are asked for again.
         """
         wanted = [one.member_id for one in peers if self._may_have_gone(one)][:MEMBERS_SEEN]
         if not wanted or not self._is_linked:
             return
         self._asked.update(wanted)
+        asking = asyncio.create_task(self._learn(wanted))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        await asyncio.wait([asking], timeout=_SEEN_S)
+
+    async def _learn(self, wanted: Sequence[str]) -> None:
         try:
-            async with asyncio.timeout(_SEEN_S):
-                seen = await self._ask("members_seen", {"member_ids": wanted}, replies.members_seen)
-        except (ProtocolError, TimeoutError) as error:
-            # An older broker has no such call.
-            log.info("members_seen_not_learnt", error=getattr(error, "code", "timeout"))
+            seen = await self._ask("members_seen", {"member_ids": wanted}, replies.members_seen)
+        except ProtocolError as error:
+            log.info("members_seen_not_learnt", error=error.code)
+            # An older broker has no such call, and is not asked again.
+            if error.code == "broker_unavailable":
+                self._asked.difference_update(wanted)
             return
         for member_id in wanted:
             if seen.get(member_id, 0) > self._seen.get(member_id, 0):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from claudemesh.daemon.bus import BusEvent
+from claudemesh.daemon.identity import presence
 from claudemesh.daemon.identity.absence import absence
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.presence import Presence
@@ -67,11 +68,14 @@ class Bench:
         )
         self.asked: list[list[str]] = []
         self.seen: dict[str, int] | ProtocolError = {}
+        self.hangs: asyncio.Event | None = None
 
     async def ask(self, method: str, params: Mapping[str, Any], read: Read[T]) -> T:
         """The broker answers."""
         assert method == "members_seen"
         self.asked.append(params["member_ids"])
+        if self.hangs is not None:
+            await self.hangs.wait()
         if isinstance(self.seen, ProtocolError):
             raise self.seen
         items = [{"member_id": one, "last_seen_at": at_ms} for one, at_ms in self.seen.items()]
@@ -95,6 +99,11 @@ class Bench:
     def shown(self) -> list[tuple[str, str]]:
         """Return the events that local programs got."""
         return [(event.event, event.data["name"]) for event in self.published]
+
+
+async def ended(besides: set[asyncio.Task[Any]]) -> None:
+    """Wait for the end of all tasks but these."""
+    await asyncio.gather(*asyncio.all_tasks() - besides)
 
 
 @pytest.fixture
@@ -166,6 +175,29 @@ async def test_the_broker_is_asked_once_on_each_link_when_an_offline_member_was_
     bench.tell(online=[BOB.member_id], whole=True)
     await bench.presence.learn_seen(known)
     assert len(bench.asked) == 2, "one that is online is seen now"
+
+
+async def test_a_late_answer_about_an_offline_member_is_taken_when_it_comes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of a broker that hangs is shown without it; one that does not answer is asked again."""
+    [peer] = [peer for peer in (bench.directory.by_id(BOB.member_id),) if peer is not None]
+    others = asyncio.all_tasks()
+    monkeypatch.setattr(presence, "_SEEN_S", 0)
+    bench.seen, bench.hangs = {BOB.member_id: 77}, asyncio.Event()
+    await bench.presence.learn_seen([peer])
+    assert bench.presence.last_seen_ms(peer) is None
+    await bench.presence.learn_seen([peer])
+    assert bench.asked == [[BOB.member_id]]
+    bench.hangs.set()
+    await ended(others)
+    assert bench.presence.last_seen_ms(peer) == 77
+    bench.presence.link_up(told=True)
+    bench.seen = ProtocolError("broker_unavailable", "It does not answer.")
+    for _ in range(2):
+        await bench.presence.learn_seen([peer])
+        await ended(others)
+    assert len(bench.asked) == 3
 
 
 async def test_a_clause_about_an_offline_recipient_has_the_time_that_the_broker_tells(bench: Bench) -> None:
