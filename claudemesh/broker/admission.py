@@ -122,6 +122,12 @@ def verified_invite(body: Mapping[str, object]) -> Invite:
     return invite
 
 
+def dialled_of(body: Mapping[str, object]) -> str | None:
+    """Return the address that a member dialled, None where it is that of the invite."""
+    given = body.get("audience")
+    return None if given is None else text_of(given, "audience", AUDIENCE_CHARACTERS)
+
+
 def check_proof(
     invite: Invite,
     member: Member,

@@ -10,6 +10,7 @@ import click
 from claudemesh.cli import answers, output
 from claudemesh.cli.next_commands import command, needed
 from claudemesh.cli.options import ca_file_option, default_name, json_option
+from claudemesh.client.local import LocalClient
 
 
 @click.command()
@@ -24,7 +25,7 @@ def join(link: str, name: str | None, insecure: bool, ca_file: Path | None, as_j
 
     LINK is the invite, or `-` to read it from standard input, where no other user of this machine sees it.
     Line ends and words around it, as mail programs add them, do no harm. A member that joins again keeps its
-    name, its queued sends and its inbox.
+    name, its queued sends and its inbox, and dials the broker at the address in LINK.
 
     \b
     Examples:
@@ -38,7 +39,7 @@ def join(link: str, name: str | None, insecure: bool, ca_file: Path | None, as_j
     if link == "-":
         link = sys.stdin.read(MAX_PASTED_CHARACTERS)
     joined = join_mesh(link, name, default_name(), insecure=insecure, ca_file=ca_file)
-    text = f"joined mesh {joined['slug']} as {joined['name']}"
-    return output.print_answer(
-        as_json, joined, text, next=[command("daemon", "up", "-d", mesh=needed(joined["slug"]))]
-    )
+    slug = joined["slug"]
+    words = ["restart"] if LocalClient(slug).is_running() else ["up", "-d"]
+    text = f"joined mesh {slug} as {joined['name']}"
+    return output.print_answer(as_json, joined, text, next=[command("daemon", *words, mesh=needed(slug))])

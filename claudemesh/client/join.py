@@ -87,7 +87,8 @@ def join(
     The link is taken out of the pasted text first: what is parsed, sent and kept is the same link.
     The signature is checked before anything of the link is used, so a changed address in it is never dialled.
     A host that is a member joins again as the same member, under its name unless another is given: for a
-    broker whose database was restored from before it had joined. Its queues and inbox stay.
+    broker whose database was restored from before it had joined. Its queues and inbox stay. A member that the
+    broker still has takes the address in the invite: for a host that missed a move of the mesh.
     """
     link = find_link(pasted)
     invite = parse_link(link)
@@ -113,7 +114,9 @@ def join(
     make_private_dir(paths.root)
     membership, created = join_with_keys(link, invite, name, _keyring(paths), broker, known=known, life=life)
     if known and not created:
-        raise _already_member(invite.slug)
+        if known.broker_url == membership.broker_url:
+            raise _already_member(invite.slug)
+        membership = replace(known, broker_url=membership.broker_url)
     return _keep(paths, membership, ca_file)
 
 
@@ -127,11 +130,17 @@ def join_with_keys(
     known: Membership | None = None,
     life: Life = PERSISTENT,
 ) -> tuple[Membership, bool]:
-    """Join by a verified invite; returns the membership, and whether it is new. Nothing is written."""
+    """Join by a verified invite; returns the membership, and whether it is new. Nothing is written.
+
+    `broker` may be dialled at another address than that in the invite.
+    """
     with _telling_of_loopback(invite.broker_url):
         body = _request(link, invite, name, keyring, broker, known)
         joined = broker.join({**body, **life.as_body()})
-    expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name, "role": invite.role}
+    expected = {"mesh_id": invite.mesh_id, "slug": invite.slug, "name": name}
+    if joined.created:
+        # The role of a member that has joined before may have been changed since.
+        expected["role"] = invite.role
     _check(joined, expected, broker)
     membership = Membership(
         joined.mesh_id,
@@ -139,7 +148,7 @@ def join_with_keys(
         broker.url,
         joined.member_id,
         name,
-        invite.role,
+        joined.role,
         inviter_pubkey=invite.inviter_pubkey,
         invite=link,
         ephemeral=life.ephemeral,
@@ -241,14 +250,17 @@ def _request(
     link: str, invite: Invite, name: str, keyring: Keyring, broker: BrokerClient, known: Membership | None
 ) -> dict[str, Any]:
     """Return the body of `POST /v1/join`."""
+    audience = audience_of(broker.url)
     proof = sign_join(
         keyring.current,
-        audience=audience_of(invite.broker_url),
+        audience=audience,
         mesh_id=invite.mesh_id,
         invite_id=invite.invite_id,
         name=name,
     )
+    elsewhere = {} if audience == audience_of(invite.broker_url) else {"audience": audience}
     body = {
+        **elsewhere,
         "invite": link,
         "name": name,
         **keyring.announced(),

@@ -54,7 +54,9 @@ def remint(
         raise WrongHome("other_mesh", f"This invite is for mesh {invite.slug}, and not for {known.slug}.")
     keyring, name = _begun(exchange, known.name, name)
     failpoint("remint.after_new_keys")
-    broker = BrokerClient(invite.broker_url, insecure=True, ca_file=paths.broker_ca)
+    # The mesh may have moved since the kept invite was made.
+    url = known.broker_url if pasted is None else invite.broker_url
+    broker = BrokerClient(url, insecure=True, ca_file=paths.broker_ca)
     try:
         membership, _ = join_with_keys(link, invite, name, keyring, broker)
     except ClientError as error:

@@ -65,6 +65,13 @@ def statement_of(daemon: Daemon, to: str, at_ms: int) -> dict[str, Any]:
     return sign_statement(keys, MOVE, mesh_id=mesh_id, subject=mesh_id, at_ms=at_ms, **details).to_dict()
 
 
+def invite_to(daemon: Daemon, url: str, uses: int = 1) -> dict[str, Any]:
+    """An invite of a member with an address of the broker."""
+    options = ("--broker-url", url, "--uses", str(uses), "--json")
+    made: dict[str, Any] = run(daemon.home, "invite", "create", *options).json
+    return made
+
+
 def told(made: Mesh, statement: dict[str, Any]) -> tuple[int, str]:
     """Give a statement to the broker; return the status and the code of the refusal."""
     body = {"statement": statement}
@@ -148,6 +155,35 @@ def test_a_host_waits_at_the_present_address_while_the_new_one_does_not_answer(m
     with balancer([moving.broker.port], moving.broker.front_port):
         until(lambda: has_moved(bob, new_url(moving)), "it has moved")
         until(lambda: not waits_for_move(bob), "the condition has ended")
+
+
+def test_a_host_that_missed_the_move_joins_again_at_the_new_address(moving: Mesh) -> None:
+    """As the member that it is, whatever its role is now; no use of the invite is taken."""
+    alice, carol = moving.daemons["alice"], moving.daemons["carol"]
+    known = json.loads((carol.root / "membership.json").read_text())
+    with balancer([moving.broker.port], moving.broker.front_port):
+        assert run(alice.home, "member", "role", "carol", "admin").code == OK
+        link = invite_to(alice, new_url(moving))
+        done = run(carol.home, "join", link["invite"], "--json")
+        assert (done.code, done.json["member_id"]) == (OK, known["member_id"])
+        assert dialled(carol) == new_url(moving)
+        listed = run(alice.home, "invite", "list", "--json").json["items"]
+        assert [item["uses"] for item in listed if item["invite_id"] == link["invite_id"]] == [0]
+        carol.start()
+        carol.ready()
+        again = run(carol.home, "join", link["invite"], "--json")
+        assert (again.code, again.json["error"]) == (CONFIGURATION, "already_member")
+
+
+def test_new_keys_are_admitted_at_the_address_to_which_the_mesh_has_moved(moving: Mesh) -> None:
+    """Although the kept invite holds the address before the move."""
+    alice, dave = moving.daemons["alice"], Daemon(moving.root, "dave", moving.slug)
+    link = invite_to(alice, moving.broker.url, uses=2)
+    assert run(dave.home, "join", link["invite"], "--name", "dave").code == OK
+    with balancer([moving.broker.port], moving.broker.front_port):
+        assert run(dave.home, "daemon", "set-broker", new_url(moving)).code == OK
+        done = run(dave.home, "daemon", "remint", "--name", "dave-2", "--json")
+    assert (done.code, done.json["broker_url"]) == (OK, new_url(moving))
 
 
 def test_no_other_member_moves_the_mesh(moving: Mesh) -> None:

@@ -13,6 +13,7 @@ from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.admission import (
     AUDIENCE_CHARACTERS,
     check_proof,
+    dialled_of,
     expired,
     invite_row,
     life_of,
@@ -103,7 +104,7 @@ class JoinRoutes:
             member = replace(member, statements=(orjson.dumps(invite.replacement.to_dict()).decode(),))
         if ttl_ms is not None:
             member = replace(member, ends_lived_ms=context.lived.now_ms() + ttl_ms)
-        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope))
+        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope), dialled_of(body))
         await context.challenge.check(member.ed25519_pubkey, member.x25519_pubkey, possession)
         if body.get("member_id") is not None:
             # A member that a restore has lost keeps its id, because others have pinned its key by it.

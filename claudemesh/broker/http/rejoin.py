@@ -18,12 +18,11 @@ from collections import Counter
 
 from claudemesh.broker.addresses import arrival_of
 from claudemesh.broker.admission import (
-    AUDIENCE_CHARACTERS,
     check_proof,
+    dialled_of,
     member_of,
     refusal,
     signature_of,
-    text_of,
     verified_invite,
 )
 from claudemesh.broker.context import Context
@@ -69,10 +68,7 @@ class RejoinRoutes:
             fresh_id=context.mint(),
             now_ms=context.clock.wall_ms(),
         )
-        audience = None
-        if body.get("audience") is not None:
-            audience = text_of(body["audience"], "audience", AUDIENCE_CHARACTERS)
-        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope), audience)
+        check_proof(invite, member, proof, context.addresses, arrival_of(request.scope), dialled_of(body))
         mesh = await context.store.meshes.get(invite.mesh_id)
         if mesh is None or mesh.slug != invite.slug:
             raise ProtocolError("mesh_not_found", "This broker has no such mesh.")

@@ -26,7 +26,8 @@ class InviteBody(Body):
 class JoinBody(Body):
     """POST /v1/join. `member_id` is given by a member that a restore of the database has lost.
 
-    `ttl_ms` bounds the life of an ephemeral member.
+    `ttl_ms` bounds the life of an ephemeral member. `audience` is the address that was dialled, where that is
+    not the invite's.
     """
 
     invite: Any = UNSET
@@ -40,6 +41,7 @@ class JoinBody(Body):
     proof: Any = UNSET
     x25519_proof: Any = UNSET
     member_id: Any = UNSET
+    audience: Any = UNSET
 
 
 class RejoinBody(Body):

@@ -107,11 +107,11 @@ def _told(code: str, state: str, remedy: str, next: str | None = None) -> Callab
 
 def _refused(facts: BrokerFacts) -> Finding:
     if is_own(facts.url):
-        remedy = "No broker runs on this machine at that port. Start it."
+        remedy = "No broker runs on this machine at that port. Start it." + _MOVED
         return _told("refused", "refuses the connection", remedy, "claudemesh broker up -d")(facts)
     remedy = (
         "The host answers, and no broker listens at that port. See on that host whether the broker runs and "
-        "listens at an address that others reach: `claudemesh broker status`."
+        "listens at an address that others reach: `claudemesh broker status`." + _MOVED
     )
     return _told("refused", "refuses the connection", remedy)(facts)
 
@@ -123,7 +123,10 @@ def _wrong_address(facts: BrokerFacts) -> Finding:
     return failed("broker", "wrong_address", facts.detail, remedy, command)
 
 
-_unreachable = _told("unreachable", "cannot be reached", "Check the address and the network.")
+# A host that was away while the mesh moved dials the address before the move.
+_MOVED: Final = " If the mesh has moved, ask an owner for its address: `claudemesh daemon set-broker URL`."
+
+_unreachable = _told("unreachable", "cannot be reached", "Check the address and the network." + _MOVED)
 
 _FINDINGS: Final[Mapping[str, Callable[[BrokerFacts], Finding]]] = {
     "refused": _refused,
@@ -131,12 +134,16 @@ _FINDINGS: Final[Mapping[str, Callable[[BrokerFacts], Finding]]] = {
     "timed_out": _told(
         "timed_out",
         "does not answer, and nothing refuses the connection",
-        "A firewall drops it, or the host is off. Open the port of the broker there and on the way.",
+        "A firewall drops it, or the host is off. Open the port of the broker there and on the way." + _MOVED,
     ),
     "unknown_host": _told(
-        "unknown_host", "has a host name that cannot be resolved", "Check the name and the DNS of this host."
+        "unknown_host",
+        "has a host name that cannot be resolved",
+        "Check the name and the DNS of this host." + _MOVED,
     ),
-    "no_route": _told("no_route", "cannot be reached: there is no route", "Check the network of this host."),
+    "no_route": _told(
+        "no_route", "cannot be reached: there is no route", "Check the network of this host." + _MOVED
+    ),
     "closed": _told(
         "closed",
         "closes the connection before it answers",
@@ -194,7 +201,7 @@ _FINDINGS: Final[Mapping[str, Callable[[BrokerFacts], Finding]]] = {
     "not_a_broker": _told(
         "not_a_broker",
         "answers, and is no broker",
-        "Check the address. A proxy in between may answer in place of the broker.",
+        "Check the address. A proxy in between may answer in place of the broker." + _MOVED,
     ),
     "bad_answer": _told(
         "bad_answer",

@@ -40,8 +40,8 @@ _MAX_ANSWER = 1 << 16
 # Statements that a broker takes at once (broker/http/rotate.py).
 _MOST_LOST = 64
 _KEPT = (
-    "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox; "
-    "then start the daemon again."
+    "`claudemesh join LINK` with it keeps this member, its queued sends and its inbox, and dials the address "
+    "in it from then on; then start the daemon again."
 )
 
 
@@ -59,17 +59,17 @@ async def ask_to_be_taken_back(
     if membership.invite is None:
         made = membership.inviter_pubkey is None
         why = "this host made the mesh, so there is no invite" if made else "this host keeps no invite"
-        return _forgotten(f"{why} that proves its membership")
+        return _forgotten(address.url, f"{why} that proves its membership")
     try:
         body = _body(membership, address, keyring, membership.invite)
     except (ProtocolError, ValueError):
-        return _forgotten("the invite kept in membership.json is damaged")
+        return _forgotten(address.url, "the invite kept in membership.json is damaged")
     try:
         ask = partial(ask_broker, ca_file=address.ca_file, deadline_s=_DEADLINE_S, most_bytes=_MAX_ANSWER)
         answer = await asyncio.to_thread(ask, address.url, "POST", "/v1/rejoin", body)
     except (OSError, http.client.HTTPException, Redirected) as error:
         return NotYet(f"{address.url} does not know this member, and cannot be asked: {words(error)}.")
-    return _decide(answer.status, http_replies.refused(answer.body))
+    return _decide(address.url, answer.status, http_replies.refused(answer.body))
 
 
 class Readmission:
@@ -132,13 +132,13 @@ async def rotate_again(mesh_id: str, address: BrokerAddress, keyring: Keyring) -
     return answer.status == 200
 
 
-def _decide(status: int, refused: http_replies.RequestRefusal | None) -> NotYet | ExitWith:
+def _decide(url: str, status: int, refused: http_replies.RequestRefusal | None) -> NotYet | ExitWith:
     """Return the consequence of an answer. Only a refusal of this request ends the daemon."""
     if status == 200:
         return NotYet("The broker has added this member again.")
     if status in (400, 403, 404, 405, 409, 421) and refused is not None:
-        reason = f"it refuses to add the member again ({refused.code}: {refused.message})"
-        return _forgotten(reason)
+        reason = f"it refuses to add the member again ({refused.code}: {refused.message.rstrip('.')})"
+        return _forgotten(url, reason)
     return NotYet(
         "The broker no longer knows this member: its database was restored from before this host joined. The "
         "daemon of an owner or admin of the mesh confirms the member as soon as it is connected; until then "
@@ -147,12 +147,13 @@ def _decide(status: int, refused: http_replies.RequestRefusal | None) -> NotYet 
     )
 
 
-def _forgotten(reason: str) -> ExitWith:
+def _forgotten(url: str, reason: str) -> ExitWith:
     return ExitWith(
         PERMISSION,
         "not_a_member",
-        "The broker does not know this member: the member was removed, or the broker's database was restored "
-        f"from before this host joined, and {reason}. Ask an owner of the mesh for a new invite: {_KEPT}",
+        f"The broker at {url} does not know this member, and {reason}. Either the mesh has moved to another "
+        "address, or the member was removed, or the broker's database was restored from before this host "
+        f"joined. Ask an owner of the mesh for a new invite: {_KEPT}",
     )
 
 

@@ -301,6 +301,15 @@ def test_each_fault_of_a_broker_is_told_with_its_address_and_a_remedy(code: str)
     assert "{" not in found.detail + found.remedy + str(found.next)
 
 
+@pytest.mark.parametrize("url", [URL, LOOPBACK])
+@pytest.mark.parametrize("code", ["refused", "timed_out", "unknown_host", "no_route", "unreachable"])
+def test_an_address_where_no_broker_is_left_may_be_that_before_a_move(code: str, url: str) -> None:
+    """A host that was away then dials it in vain, and changes it by hand."""
+    (found,) = faults(with_broker(fault=code, url=url))
+    assert "If the mesh has moved" in found.remedy
+    assert "`claudemesh daemon set-broker URL`" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("changes", "command"),
     [({"url": LOOPBACK}, "claudemesh broker up -d"), ({}, None)],
