@@ -7,6 +7,7 @@ trusted, and gives each answer that is read here a length.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def exchange(
     link: socket, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
 ) -> tuple[int, bytes]:
     """Return the status and the body of the answer. Raise `OSError` without a whole one."""
-    link.sendall(_request(method, target, body, headers))
+    with suppress(BrokenPipeError, ConnectionResetError):
+        # A daemon that refuses a long request answers before it has read the whole, and closes.
+        link.sendall(_request(method, target, body, headers))
     received = bytearray()
     while (end := received.find(_END)) < 0:
         if len(received) > _LONGEST_HEAD or not _receive(link, received):

@@ -41,6 +41,12 @@ def test_an_answer_is_read_whatever_its_pieces() -> None:
     assert answered(b"HTTP/1.0 200 OK\r\n\r\n", b"until ", b"the end")[:2] == (200, b"until the end")
 
 
+def test_a_refusal_of_a_long_request_is_read_although_the_daemon_closes_before_its_end() -> None:
+    """It is no sign that no daemon runs."""
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
+    assert answered(refusal, body=b"x" * (4 << 20))[:2] == (413, b"{}")
+
+
 @pytest.mark.parametrize("cut", [0, 5, 30, len(WHOLE) - 5, len(WHOLE) - 1])
 def test_an_answer_that_is_cut_off_is_none(cut: int) -> None:
     """A daemon was killed within it."""
