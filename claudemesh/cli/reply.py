@@ -10,8 +10,9 @@ from claudemesh.cli import answers
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
-from claudemesh.cli.sent import post_text, print_sent
+from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
+from claudemesh.client.long_text import post_text
 from claudemesh.runtime.destinations import spell_destination
 from claudemesh.runtime.exits import USAGE, ExitWith
 

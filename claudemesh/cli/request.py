@@ -15,9 +15,9 @@ from claudemesh.cli.inbox_view import note_cut
 from claudemesh.cli.lookup import find_received
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
-from claudemesh.cli.sent import post_text
 from claudemesh.client.errors import ApiError
 from claudemesh.client.local import LocalClient
+from claudemesh.client.long_text import post_text
 from claudemesh.runtime.exits import TEMPORARY, UNAVAILABLE, ExitWith
 from claudemesh.sdk import new_id
 

@@ -12,8 +12,9 @@ from claudemesh.cli import answers
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import Duration, complete_members, json_option, mesh_option
 from claudemesh.cli.progress import RECEIPTS, WAITED_FOR, print_progress, wait_for_state
-from claudemesh.cli.sent import post_text, print_sent
+from claudemesh.cli.sent import print_sent
 from claudemesh.client.local import LocalClient
+from claudemesh.client.long_text import post_text
 
 
 @click.command(cls=TextCommand)

@@ -13,9 +13,10 @@ from claudemesh.cli.command_group import CommandGroup
 from claudemesh.cli.message_text import TextCommand, message_text, text_argument
 from claudemesh.cli.options import json_option, mesh_option
 from claudemesh.cli.output import Column
-from claudemesh.cli.sent import post_text, print_sent
+from claudemesh.cli.sent import print_sent
 from claudemesh.cli.topic_admin import delete, rekey, show
 from claudemesh.client.local import LocalClient
+from claudemesh.client.long_text import post_text
 from claudemesh.runtime.destinations import spell_destination
 
 

@@ -86,7 +86,7 @@ class LocalClient:
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """POST an object to a route."""
-        return self._request("POST", path, None if body is None else _written(body))
+        return self._request("POST", path, None if body is None else written(body))
 
     def delete(self, path: str) -> dict[str, Any]:
         """DELETE a route."""
@@ -154,7 +154,8 @@ def _lacks_route(error: ApiError) -> bool:
     return error.status == 405 or error.body.get("unknown") == "route"
 
 
-def _written(body: Mapping[str, Any]) -> bytes:
+def written(body: Mapping[str, Any]) -> bytes:
+    """Return the body of a request. `not_utf8`: a text of it cannot be written."""
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()

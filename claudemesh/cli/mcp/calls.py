@@ -15,6 +15,7 @@ from claudemesh.cli.mcp.news import allowance, as_context, is_attended, news_for
 from claudemesh.cli.mcp.pushes import Pushes
 from claudemesh.cli.mcp.session import McpSession
 from claudemesh.client.errors import ApiError, ClientError, WrongUse
+from claudemesh.client.long_text import post_text
 
 if TYPE_CHECKING:
     from claudemesh.client.local import LocalClient
@@ -134,12 +135,12 @@ class Tools:
             body["meta"] = meta
         if "idempotency_key" in given:
             body["client_message_id"] = given["idempotency_key"]
-        answer = client.post(f"/v1/send?wait_ms={_SENT_WAIT_MS}", body)
+        answer = post_text(client, f"/v1/send?wait_ms={_SENT_WAIT_MS}", body)
         sent = answer["client_message_id"]
         held = f" {_HELD}" if answer.get("in_loop") else ""
         # A local send has no place in the history, and is where it goes.
-        is_local = answer["status"] == "done" and answer.get("history_id") is None
-        detail = "delivered on this host" if is_local else _detail(client, sent)
+        is_local = answer["status"] == "done" and answer.get("history_id", 0) is None
+        detail = "delivered on this host" if is_local else _detail(client, sent, "queued on this host")
         return Done(f"Sent, id {sent}: {detail}.{held}")
 
     def _inbox(self, given: Mapping[str, Any]) -> Done:
@@ -257,13 +258,18 @@ def _page(
     return Done(text, ids)
 
 
-def _detail(client: LocalClient, sent: str) -> str:
+def _detail(client: LocalClient, sent: str, unknown: str | None = None) -> str:
+    """Return how far a send has come. `unknown` is returned for one that the daemon does not find."""
     try:
-        return str(client.get(f"/v1/outbox/{_quoted(sent)}")["detail"])
+        found = client.get(f"/v1/outbox/{_quoted(sent)}")["detail"]
     except ApiError as error:
         if error.status != 404:
             raise
-        return "queued on this host, no row of the outbox yet"
+        # A long text has no row before its file is at the broker.
+        found = error.body["detail"] if "file_state" in error.body else unknown
+        if found is None:
+            raise
+    return str(found).rstrip(".")
 
 
 def _quoted(part: str) -> str:

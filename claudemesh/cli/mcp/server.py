@@ -38,7 +38,8 @@ from claudemesh.cli.mcp.tools import INSTRUCTIONS, TOOLS
 from claudemesh.client.errors import ClientError
 
 _MOST_CALLS: Final = 16
-_LONGEST_LINE: Final = 4 << 20
+# A text of 16 MiB in which each second byte is escaped.
+_LONGEST_LINE: Final = 32 << 20
 _PARENT_S: Final = 2.0
 
 
@@ -64,7 +65,9 @@ class Server:
         self._start(self._watch)
         try:
             while line := self._source.readline(_LONGEST_LINE):
-                if line.strip():
+                if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                    self._refuse_long()
+                elif line.strip():
                     self._take(line)
         except BrokenPipeError:
             return
@@ -73,6 +76,12 @@ class Server:
             with suppress(ClientError):
                 self._marks.settle()
             self._session.end()
+
+    def _refuse_long(self) -> None:
+        """Skip the rest of a line, and answer it once."""
+        while (rest := self._source.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+            pass
+        self._write(failure(None, PARSE_ERROR, f"A line has at most {_LONGEST_LINE} bytes."))
 
     def _take(self, line: bytes) -> None:
         try:

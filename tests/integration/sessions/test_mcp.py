@@ -207,6 +207,35 @@ def test_wrong_arguments_are_results_that_say_so(made: Mesh, tmp_path: Path) -> 
         assert "destination_not_found" in client.fails("mesh_send", to="nobody", message="x")
 
 
+def test_a_long_text_is_sent_like_a_short_one(made: Mesh, tmp_path: Path) -> None:
+    """It goes as a file, and once for one key."""
+    text = 'ä\n"' * (1 << 20)
+    with server(made.daemons["alice"].home, tmp_path / "long") as client:
+        client.begin()
+        arguments = {"to": "bob", "message": text, "idempotency_key": "long-1"}
+        assert "Sent, id long-1: " in client.call("mesh_send", **arguments)
+        until(lambda: "delivered at bob" in client.call("mesh_status", id="long-1"), "it has arrived")
+        assert "delivered at bob" in client.call("mesh_send", **arguments)
+        assert received(made.daemons["bob"], "long-1")["body_bytes"] == len(text.encode())
+        assert "payload_too_large" in client.fails("mesh_send", to="bob", message="x" * (16 << 20) + "x")
+
+
+def test_a_send_that_is_not_known_is_no_queued_one(made: Mesh, tmp_path: Path) -> None:
+    """A model that has mistyped an id does not wait for it."""
+    with server(made.daemons["alice"].home, tmp_path / "unknown") as client:
+        client.begin()
+        assert "not_found" in client.fails("mesh_status", id="never-sent")
+
+
+def test_a_line_that_is_too_long_has_one_answer(made: Mesh, tmp_path: Path) -> None:
+    """Its parts are no lines, and the next line is read."""
+    with server(made.daemons["alice"].home, tmp_path / "lines") as client:
+        client.begin()
+        client.write(b"x" * (65 << 20))
+        assert "at most 33554432 bytes" in client.read()["error"]["message"]
+        assert "alice/lines" in client.call("mesh_status")
+
+
 def test_text_of_another_member_cannot_leave_its_frame(made: Mesh, tmp_path: Path) -> None:
     """Marks, control and bidi characters in a body are neutralised; its words are left to be read."""
     alice, bob = made.daemons["alice"], made.daemons["bob"]
