@@ -14,6 +14,8 @@ from typing import Any, Final
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.ids import CLIENT_MESSAGE_ID, check_session
 
+# The beginning of the ids of messages of receipts. Another message may have such an id too.
+RECEIPT_ID: Final = "receipt:"
 # The most receipts in one message.
 MAX_RECEIPTS: Final = 2000
 # The last millisecond of the year 9999.

@@ -15,7 +15,7 @@ from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.due import DueReceipt, DueReceipts
 from claudemesh.daemon.outbox.request import SendRequest, Target
 from claudemesh.daemon.outbox.states import Answer
-from claudemesh.protocol.receipts import MAX_RECEIPTS, Receipt
+from claudemesh.protocol.receipts import MAX_RECEIPTS, RECEIPT_ID, Receipt
 from claudemesh.runtime.errors import StorageBroken, StorageError
 from claudemesh.runtime.failpoints import failpoint
 from claudemesh.runtime.logs import get_logger
@@ -134,6 +134,6 @@ class ReceiptTelling:
             target=Target("dm", ref=pubkey),
             message="",
             priority="low",
-            client_message_id=f"receipt:{self._new_id()}",
+            client_message_id=f"{RECEIPT_ID}{self._new_id()}",
             receipts=tuple(found),
         )

@@ -11,8 +11,9 @@ import pytest
 
 from claudemesh.daemon.inbox.history import History, HistoryWish, Seen
 from claudemesh.daemon.inbox.verify import Verifier
-from claudemesh.daemon.outbox.request import parse_post, parse_send
+from claudemesh.daemon.outbox.request import SendRequest, Target, parse_post, parse_send
 from claudemesh.protocol.frames import Deliver
+from claudemesh.protocol.receipts import RECEIPT_ID, Receipt
 from claudemesh.protocol.replies import BadReply, Read
 from tests.support.daemon import (
     MESH_ID,
@@ -130,6 +131,27 @@ async def test_a_message_to_a_member_that_this_host_does_not_know_is_shown_seale
     assert shown.recipient == (STRANGER.identity.ed25519_pubkey, None)
     assert (seen.dropped, broker.dropped, broker.asked_for) == (0, 0, [set()])
     assert texts(await broker.page(destination=PUBKEY["alice"])) == ["to alice"]
+
+
+async def test_own_receipts_are_no_messages_also_those_to_a_member_that_this_host_does_not_know(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """They cannot be opened here, and would be shown as empty messages."""
+    everyone = directory_of(tmp_path / "other", ALICE, BOB, STRANGER)
+    receipt = Receipt(client_message_id="m1", delivered_at=NOW)
+    requests = [
+        SendRequest(
+            target=Target("dm", ref=to.identity.ed25519_pubkey),
+            message="",
+            priority="low",
+            client_message_id=f"{RECEIPT_ID}{new_ulid()}",
+            receipts=(receipt,),
+        )
+        for to in (ALICE, STRANGER)
+    ]
+    broker.holds(*[delivery(BOB, everyone, one) for one in requests], broker.message(BOB, TO_ALICE))
+    seen = await broker.page()
+    assert (texts(seen), seen.dropped) == (["to alice"], 0)
 
 
 async def test_a_message_to_a_stranger_that_another_member_signed_is_no_own_one(
