@@ -34,6 +34,7 @@ from claudemesh.runtime.web.heads import DEADLINES, Deadlines
 from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
+from tests.support.inbox import inbox_row
 from tests.support.waiting import WAIT_S
 
 T = TypeVar("T")
@@ -146,7 +147,7 @@ class Served:
 
     async def receive(self, *bodies: str, **changes: Any) -> list[InboxRow]:
         """Store messages as received, and publish them, as the receiver does."""
-        rows = [msgspec.structs.replace(inbox_row(body), **changes) for body in bodies]
+        rows = [msgspec.structs.replace(row_of(body), **changes) for body in bodies]
         seqs = await self.inbox.insert(rows)
         self.bus.publish(
             BusEvent("message", item(row, seq), str(seq))
@@ -174,25 +175,9 @@ def parse(raw: bytes) -> Response:
     return Response(int(first.split()[1]), headers, body)
 
 
-def inbox_row(body: str) -> InboxRow:
+def row_of(body: str) -> InboxRow:
     """Return the row of a message of another member."""
-    return InboxRow(
-        id=new_id(),
-        client_message_id=new_id(),
-        sender_member_id="01899e2d-0000-7000-8000-0000000000aa",
-        broker_message_id=new_id(),
-        history_id=1,
-        mesh="demo",
-        kind="dm",
-        topic=None,
-        sender_pubkey="ab" * 32,
-        sender_name="bob",
-        body=body,
-        meta=None,
-        priority="next",
-        received_at=_clock.wall_ms(),
-        reply_to_id=None,
-    )
+    return inbox_row(sender_name="bob", body=body, received_at=_clock.wall_ms())
 
 
 async def until(condition: Callable[[], bool]) -> None:

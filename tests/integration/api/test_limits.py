@@ -17,7 +17,7 @@ from claudemesh.daemon.api.send import SendRoutes, Submit
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
-from tests.integration.api.served import inbox_row, parse, served, until
+from tests.integration.api.served import parse, row_of, served, until
 
 VALID = {"to": "bob", "message": "hi"}
 
@@ -145,7 +145,7 @@ async def test_a_door_with_a_token_opens_to_it_alone(tmp_path: Path) -> None:
 async def test_a_page_of_large_messages_is_cut_with_a_link_to_the_rest(tmp_path: Path) -> None:
     """At most 10 MiB a response; following `next` reads everything once."""
     async with served(tmp_path) as daemon:
-        await daemon.inbox.insert([inbox_row(f"{number} " + "x" * (900 << 10)) for number in range(15)])
+        await daemon.inbox.insert([row_of(f"{number} " + "x" * (900 << 10)) for number in range(15)])
         seen, path = [], "/v1/inbox?limit=500"
         while True:
             answer = await daemon.ask("GET", path)
@@ -161,7 +161,7 @@ async def test_a_page_of_large_messages_is_cut_with_a_link_to_the_rest(tmp_path:
 async def test_a_client_that_does_not_read_a_large_answer_is_cut_off(tmp_path: Path) -> None:
     """Its place is free again, and nothing waits for it."""
     async with served(tmp_path, write_deadline_s=1) as daemon:
-        await daemon.inbox.insert([inbox_row("x" * (1 << 20)) for _ in range(9)])
+        await daemon.inbox.insert([row_of("x" * (1 << 20)) for _ in range(9)])
         guards: Any = daemon.app
         reader, writer = await daemon.connect()
         writer.transport.pause_reading()

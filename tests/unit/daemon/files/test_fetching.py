@@ -28,6 +28,7 @@ from claudemesh.runtime.services import TaskOwner
 from tests.support.blob_host import BlobHost, answer
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
+from tests.support.inbox import inbox_row
 from tests.support.sealed_files import sealed_file
 
 FILE_ID = "01HZ0000000000000000000000"
@@ -100,22 +101,12 @@ class Bench:
 
 
 def _row(message_id: str, sender: str, file: Attachment) -> InboxRow:
-    return InboxRow(
+    return inbox_row(
         id=message_id,
         client_message_id=message_id,
         sender_member_id=sender,
         broker_message_id=message_id,
-        history_id=1,
-        mesh="demo",
-        kind="dm",
-        topic=None,
-        sender_pubkey="00" * 32,
         sender_name=sender,
-        body="the beginning",
-        meta=None,
-        priority="next",
-        received_at=1,
-        reply_to_id=None,
         attachments=encode_attachments([file]),
     )
 

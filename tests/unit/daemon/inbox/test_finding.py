@@ -6,26 +6,11 @@ from pathlib import Path
 
 import msgspec
 
-from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.inbox.store import InboxStore
 from tests.support.clock import ManualClock
+from tests.support.inbox import inbox_row
 
-FIRST = InboxRow(
-    id="id1",
-    client_message_id="deploy",
-    sender_member_id="alice",
-    broker_message_id="broker1",
-    history_id=1,
-    mesh="demo",
-    kind="dm",
-    topic=None,
-    sender_pubkey="00" * 32,
-    sender_name="alice",
-    body="hello",
-    meta=None,
-    priority="next",
-    received_at=0,
-    reply_to_id=None,
-)
+FIRST = inbox_row(client_message_id="deploy")
 
 
 async def test_a_message_is_found_by_each_of_its_ids(tmp_path: Path) -> None:

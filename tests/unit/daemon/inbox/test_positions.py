@@ -11,14 +11,13 @@ import msgspec
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
 from claudemesh.runtime.sidefiles import WriteFile, write_never
 from tests.support.clock import ManualClock
+from tests.support.inbox import inbox_row
 
 
 def row(number: int) -> InboxRow:
     """A message."""
     name = f"m{number}"
-    return InboxRow(
-        name, name, "member", name, number, "demo", "dm", None, "key", "alice", "x", None, "normal", 1, None
-    )
+    return inbox_row(id=name, client_message_id=name, broker_message_id=name, history_id=number)
 
 
 async def open_inbox(folder: Path, write: WriteFile = write_never) -> InboxStore:

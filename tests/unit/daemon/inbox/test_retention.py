@@ -19,6 +19,7 @@ from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.migrations import load_migrations
 from claudemesh.runtime.sqlite import Database
 from tests.support.clock import ManualClock
+from tests.support.inbox import inbox_row
 
 DAY_H = 24
 JUMPS = pytest.mark.parametrize("days", [31, 365, 12 * 365, -31, -365, -56 * 365])
@@ -36,22 +37,12 @@ FEATURES = Features(
 
 def row(number: int, clock: ManualClock) -> InboxRow:
     """A message from alice."""
-    return InboxRow(
+    return inbox_row(
         id=f"id{number}",
         client_message_id=f"client{number}",
-        sender_member_id="alice",
         broker_message_id=f"broker{number}",
         history_id=number,
-        mesh="demo",
-        kind="dm",
-        topic=None,
-        sender_pubkey="00" * 32,
-        sender_name="alice",
-        body="hello",
-        meta=None,
-        priority="next",
         received_at=clock.wall_ms(),
-        reply_to_id=None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from claudemesh.daemon.inbox.store import InboxRow, InboxStore
+from claudemesh.daemon.inbox.store import InboxStore
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.receipts.telling import ReceiptTelling
@@ -14,6 +14,7 @@ from claudemesh.protocol.receipts import MAX_RECEIPTS, ReceiptState
 from claudemesh.protocol.sealing import Receipting
 from tests.support.clock import ManualClock
 from tests.support.daemon import NOW, Person, directory_of, new_ulid, person
+from tests.support.inbox import inbox_row
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 
@@ -41,22 +42,13 @@ class Host:
     async def receive(self, wish: ReceiptState | None, number: int = 1, sender: Person = ALICE) -> list[str]:
         ids = [new_ulid() for _ in range(number)]
         rows = [
-            InboxRow(
+            inbox_row(
                 id=one,
                 client_message_id=one,
                 sender_member_id=sender.member_id,
                 broker_message_id=one,
-                history_id=1,
-                mesh="demo",
-                kind="dm",
-                topic=None,
                 sender_pubkey=sender.identity.ed25519_pubkey,
                 sender_name=sender.name,
-                body="x",
-                meta=None,
-                priority="next",
-                received_at=NOW,
-                reply_to_id=None,
                 receipting=Receipting(wish),
             )
             for one in ids

@@ -13,28 +13,17 @@ from claudemesh.daemon.outbox.request import parse_send
 from claudemesh.daemon.sessions.loops import MAX_TURNS, WINDOW_S, LoopGuard, Turn, next_turn
 from claudemesh.daemon.sessions.waking import MAX_HOPS, Waiting, hold_of
 from tests.support.clock import ManualClock
-from tests.support.daemon import NOW, Person, directory_of, new_ulid, person
+from tests.support.daemon import Person, directory_of, new_ulid, person
+from tests.support.inbox import inbox_row
 
 ALICE, BOB = person("alice"), person("bob")
 
 
 def received(sender: Person, hops: int, own: str = "web", other: str = "api") -> InboxRow:
-    return InboxRow(
-        id=new_ulid(),
-        client_message_id=new_ulid(),
+    return inbox_row(
         sender_member_id=sender.member_id,
-        broker_message_id=new_ulid(),
-        history_id=1,
-        mesh="demo",
-        kind="dm",
-        topic=None,
         sender_pubkey=sender.identity.ed25519_pubkey,
         sender_name=sender.name,
-        body="thank you",
-        meta=None,
-        priority="next",
-        received_at=NOW,
-        reply_to_id=None,
         from_session=other,
         to_session=own,
         hops=hops,

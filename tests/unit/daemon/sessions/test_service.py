@@ -23,6 +23,7 @@ from claudemesh.daemon.sessions.trust import SenderTrust
 from claudemesh.protocol.errors import ProtocolError
 from tests.support.clock import ManualClock
 from tests.support.daemon import NOW, directory_of, new_ulid, person
+from tests.support.inbox import inbox_row
 
 ALICE = person("alice")
 
@@ -52,24 +53,7 @@ class Host:
         )
 
     def _row(self, body: str, to_session: str | None) -> InboxRow:
-        return InboxRow(
-            id=new_ulid(),
-            client_message_id=new_ulid(),
-            sender_member_id=ALICE.member_id,
-            broker_message_id=new_ulid(),
-            history_id=1,
-            mesh="demo",
-            kind="dm",
-            topic=None,
-            sender_pubkey="aa" * 32,
-            sender_name="alice",
-            body=body,
-            meta=None,
-            priority="next",
-            received_at=NOW,
-            reply_to_id=None,
-            to_session=to_session,
-        )
+        return inbox_row(sender_member_id=ALICE.member_id, body=body, to_session=to_session)
 
     async def given(self) -> dict[str | None, int]:
         """The number of messages that each session has."""
