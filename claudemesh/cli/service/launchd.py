@@ -1,6 +1,8 @@
 """Property lists of launchd, the service manager of macOS.
 
-launchd knows no exit code that must not be followed by a start, no start notification and no watchdog.
+launchd knows no exit code that must not be followed by a start, no start notification and no watchdog. A
+limit of open files in the list of a system service becomes that of the whole machine, so the programs raise
+their own.
 """
 
 from __future__ import annotations
@@ -51,8 +53,8 @@ def _plist(
         "ThrottleInterval": 60,
         "ProcessType": "Background",
         "Umask": 0o077,
-        "SoftResourceLimits": {"NumberOfFiles": 65536},
-        "HardResourceLimits": {"NumberOfFiles": 65536, "Core": 0},
+        "ExitTimeOut": 30,
+        "HardResourceLimits": {"Core": 0},
     }
     if place.user is not None:
         made["UserName"] = place.user

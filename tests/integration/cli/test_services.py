@@ -165,6 +165,40 @@ def test_a_property_list_of_launchd_starts_the_same_program() -> None:
     assert broker["ProgramArguments"][-2:] == ["--data-dir", "/var/lib/claudemesh"]
 
 
+# The keys of launchd.plist(5) that are used, and the types of their values.
+_KEYS = {
+    "Label": str,
+    "ProgramArguments": list,
+    "EnvironmentVariables": dict,
+    "RunAtLoad": bool,
+    "KeepAlive": dict,
+    "ThrottleInterval": int,
+    "ProcessType": str,
+    "Umask": int,
+    "ExitTimeOut": int,
+    "HardResourceLimits": dict,
+    "UserName": str,
+}
+
+
+@pytest.mark.parametrize("raw", [daemon_plist(DAEMON_PLACE, "team"), broker_plist(BROKER_PLACE)])
+def test_a_property_list_has_documented_keys_and_changes_no_limit_of_the_machine(raw: bytes) -> None:
+    """A limit of files or processes in the list of a system service sets the sysctl of the same name."""
+    found = plistlib.loads(raw)
+    assert {key: type(value) for key, value in found.items()} == _KEYS
+    assert all(
+        isinstance(one, str) for one in (*found["ProgramArguments"], *found["EnvironmentVariables"].values())
+    )
+    assert "SoftResourceLimits" not in found
+    assert found["HardResourceLimits"] == {"Core": 0}
+    assert found["Umask"] == 0o077
+
+
+def test_a_service_of_launchd_has_as_long_to_end_as_one_of_systemd() -> None:
+    found = plistlib.loads(daemon_plist(DAEMON_PLACE, "team"))
+    assert f"TimeoutStopSec={found['ExitTimeOut']}s" in UNITS[DAEMON_TEMPLATE]
+
+
 def test_print_shows_the_unit_and_writes_nothing_also_in_ci(cli: Cli, alice: Daemon) -> None:
     done = cli.run("daemon", "install-service", "--print", "--user", CI="true")
     assert done.returncode == 0
