@@ -85,8 +85,9 @@ def test_a_session_of_the_page_changes_nothing(team: Mesh, page: Page) -> None:
 
 
 def test_a_code_is_good_for_one_browser(team: Mesh, browser: Browser) -> None:
-    url = address(team)
     with window(browser) as first, window(browser) as second:
+        # A code is good for 60 s, and two browsers may take as long to open on a busy machine.
+        url = address(team)
         first.goto(url)
         expect(first.get_by_role("status").first).to_have_text("Live")
         second.goto(url)

@@ -16,17 +16,34 @@ export class ApiError extends Error {
   }
 }
 
+const CODE_MS = 60_000; // a code is good for so long
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 8000;
+
 /** Begin a session by the code in the address, if there is one, and take the code out of the address. */
 export async function enter() {
   const code = /^#([\w-]{16,64})$/.exec(location.hash)?.[1];
   if (!code) return;
   history.replaceState(null, "", location.pathname);
   try {
-    const { key } = await call("POST", "/v1/console/session", { code });
+    const { key } = await begun(code);
     sessionStorage.setItem(KEY, key);
   } catch (error) {
     // A tab that is signed in needs no code.
     if (!sessionStorage.getItem(KEY)) throw error;
+  }
+}
+
+/** Return the answer to a code. A request without an answer is made again while the code may be good. */
+async function begun(code) {
+  const end = performance.now() + CODE_MS;
+  for (let wait = FIRST_WAIT_MS; ; wait = Math.min(wait * 2, LONGEST_WAIT_MS)) {
+    try {
+      return await call("POST", "/v1/console/session", { code });
+    } catch (error) {
+      if (error.status !== 0 || performance.now() + wait > end) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
   }
 }
 
