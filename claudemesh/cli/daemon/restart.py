@@ -21,7 +21,7 @@ def restart(is_all: bool, mesh: str | None, as_json: bool) -> int:
     """Stop the daemon and start it again in the background.
 
     No accepted message is lost. The daemon starts with the options of its last start, also after a crash. A
-    service of systemd is restarted by systemd.
+    service of systemd is restarted by systemd. With wrong settings the daemon is not stopped.
 
     \b
     Examples:

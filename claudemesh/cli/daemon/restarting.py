@@ -31,9 +31,23 @@ def stop_to_restart(client: LocalClient) -> bool:
             systemd, name = unit
             systemd.start(name)
             return True
+        _check_settings(client.slug)
     with suppress(DaemonNotRunning):
         stop(client, to_restart=True)
     return False
+
+
+def _check_settings(slug: str) -> None:
+    """Refuse to stop a daemon that would not start again."""
+    # Imported here: only a restart reads the settings.
+    from claudemesh.daemon.settings import load_settings_in_fleet
+
+    paths = daemon_paths(slug)
+    try:
+        load_settings_in_fleet(paths.home, paths.config)
+    except ExitWith as error:
+        text = f"{error.message} The daemon was not stopped."
+        raise ExitWith(error.code, error.error, text, next=error.next) from error
 
 
 def _refuse_ephemeral(client: LocalClient) -> None:

@@ -110,6 +110,19 @@ def test_no_more_daemons_are_started_than_the_fleet_allows(host: Path) -> None:
     assert "fleet.toml allows 2 daemons" in rows["two"]["detail"]
 
 
+def test_a_restart_with_wrong_settings_stops_no_daemon(host: Path) -> None:
+    """Those of config.toml, and those of fleet.toml, which are of all daemons."""
+    all_of(host, "up")
+    (host / "daemon/three/config.toml").write_text("wrong = 1\n")
+    rows = all_of(host, "restart", 78)
+    assert states(rows) == ["restarted", "failed", "restarted"]
+    assert rows["three"]["detail"].endswith("The daemon was not stopped.")
+    (host / "fleet.toml").write_text("max_daemons = 0\n")
+    assert run(host, "daemon", "restart", "--mesh", "one").code == 78
+    (host / "fleet.toml").unlink()
+    assert states(all_of(host, "status")) == ["up"] * 3
+
+
 def test_a_mesh_that_cannot_start_takes_no_place_of_the_fleet(host: Path) -> None:
     (host / "fleet.toml").write_text("max_daemons = 1\n")
     (host / "daemon/one/config.toml").write_text("wrong = 1\n")
