@@ -187,7 +187,7 @@ def _broker_side(base: Base, stores: Stores) -> BrokerSide:
         link=link,
         replies=replies,
         sync=sync,
-        presence=Presence(own_id, directory, sync, publish, base.clock, link.call),
+        presence=Presence(own_id, directory, sync, publish, base.clock, link.call, base.tasks),
         clones=CloneWatch(own_id, base.conditions, publish, base.metrics.clone_suspected),
         topics=topics,
         mover=Mover(base.membership.mesh_id, base.address, directory, link.call, link.close, base.conditions),

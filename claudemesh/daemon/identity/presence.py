@@ -24,6 +24,7 @@ from claudemesh.protocol.replies import MEMBERS_SEEN, PeerList
 from claudemesh.runtime.aside import Slices
 from claudemesh.runtime.clock import Clock
 from claudemesh.runtime.logs import get_logger
+from claudemesh.runtime.services import TaskOwner
 from claudemesh.runtime.sparse import SparseLog
 
 log = SparseLog(get_logger("presence"))
@@ -49,13 +50,18 @@ class Presence:
         publish: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
         ask: Ask,
+        tasks: TaskOwner,
+        seen_wait_s: float = _SEEN_S,
     ) -> None:
+        """`seen_wait_s` is the longest wait for the times at which members were seen last."""
         self._own_id = own_id
         self._directory = directory
         self._sync = sync
         self._publish = publish
         self._clock = clock
         self._ask = ask
+        self._tasks = tasks
+        self._seen_wait_s = seen_wait_s
         self._is_linked = False
         self._is_told = False
         # Set when the online members are known, or when the broker does not send them by itself.
@@ -65,8 +71,6 @@ class Presence:
         self._seen: dict[str, int] = {}
         # Members whose last time the broker was asked for since the link has opened.
         self._asked: set[str] = set()
-        # The open calls for it. They end with the link.
-        self._asking: set[asyncio.Task[None]] = set()
         # Members that came online and whose names are not known yet.
         self._unnamed: dict[str, bool] = {}
         sync.on_page(self._listed)
@@ -106,10 +110,9 @@ class Presence:
         if not wanted or not self._is_linked:
             return
         self._asked.update(wanted)
-        asking = asyncio.create_task(self._learn(wanted))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
-        await asyncio.wait([asking], timeout=_SEEN_S)
+        # It ends with the link.
+        asking = self._tasks.start(self._learn(wanted), "members_seen")
+        await asyncio.wait([asking], timeout=self._seen_wait_s)
 
     async def _learn(self, wanted: Sequence[str]) -> None:
         try:

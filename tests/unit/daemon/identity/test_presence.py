@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import pytest
 
 from claudemesh.daemon.bus import BusEvent
-from claudemesh.daemon.identity import presence
 from claudemesh.daemon.identity.absence import absence
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.presence import Presence
@@ -20,8 +19,10 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.events import PresenceEvent, parse_event
 from claudemesh.protocol.frames import Event
 from claudemesh.protocol.replies import BadReply, PeerList, Read, peers
+from claudemesh.runtime.services import TaskOwner
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, person
+from tests.support.waiting import WAIT_S
 
 T = TypeVar("T")
 
@@ -53,7 +54,8 @@ class Sync:
 class Bench:
     """Alice's picture; she knows Bob."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, seen_wait_s: float = WAIT_S) -> None:
+        self.tasks = TaskOwner()
         self.directory = Directory(folder / "peers.json", MESH_ID)
         self.directory.apply(peers({"items": [ALICE.entry(), BOB.entry()]}).items)
         self.sync = Sync()
@@ -65,6 +67,8 @@ class Bench:
             self.published.extend,
             ManualClock(),
             self.ask,
+            self.tasks,
+            seen_wait_s,
         )
         self.asked: list[list[str]] = []
         self.seen: dict[str, int] | ProtocolError = {}
@@ -99,11 +103,6 @@ class Bench:
     def shown(self) -> list[tuple[str, str]]:
         """Return the events that local programs got."""
         return [(event.event, event.data["name"]) for event in self.published]
-
-
-async def ended(besides: set[asyncio.Task[Any]]) -> None:
-    """Wait for the end of all tasks but these."""
-    await asyncio.gather(*asyncio.all_tasks() - besides)
 
 
 @pytest.fixture
@@ -177,26 +176,24 @@ async def test_the_broker_is_asked_once_on_each_link_when_an_offline_member_was_
     assert len(bench.asked) == 2, "one that is online is seen now"
 
 
-async def test_a_late_answer_about_an_offline_member_is_taken_when_it_comes(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_late_answer_about_an_offline_member_is_taken_when_it_comes(tmp_path: Path) -> None:
     """The list of a broker that hangs is shown without it; one that does not answer is asked again."""
+    bench = Bench(tmp_path, seen_wait_s=0)
+    bench.presence.link_up(told=True)
     [peer] = [peer for peer in (bench.directory.by_id(BOB.member_id),) if peer is not None]
-    others = asyncio.all_tasks()
-    monkeypatch.setattr(presence, "_SEEN_S", 0)
     bench.seen, bench.hangs = {BOB.member_id: 77}, asyncio.Event()
     await bench.presence.learn_seen([peer])
     assert bench.presence.last_seen_ms(peer) is None
     await bench.presence.learn_seen([peer])
     assert bench.asked == [[BOB.member_id]]
     bench.hangs.set()
-    await ended(others)
+    await bench.tasks.join()
     assert bench.presence.last_seen_ms(peer) == 77
     bench.presence.link_up(told=True)
     bench.seen = ProtocolError("broker_unavailable", "It does not answer.")
     for _ in range(2):
         await bench.presence.learn_seen([peer])
-        await ended(others)
+        await bench.tasks.join()
     assert len(bench.asked) == 3
 
 
