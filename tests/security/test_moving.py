@@ -158,7 +158,7 @@ def test_a_host_waits_at_the_present_address_while_the_new_one_does_not_answer(m
 
 
 def test_a_host_that_missed_the_move_joins_again_at_the_new_address(moving: Mesh) -> None:
-    """As the member that it is, whatever its role is now; no use of the invite is taken."""
+    """As the member that it is, also with another role than the invite has. No use of it is taken."""
     alice, carol = moving.daemons["alice"], moving.daemons["carol"]
     known = json.loads((carol.root / "membership.json").read_text())
     with balancer([moving.broker.port], moving.broker.front_port):
