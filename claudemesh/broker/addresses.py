@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.broker.settings import BrokerSettings
 from claudemesh.protocol.errors import WRONG_ADDRESS, ProtocolError
@@ -28,8 +29,7 @@ Arrival: TypeAlias = tuple[str, int] | None
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(Struct, frozen=True):
     """The public URLs of a broker, and the names under which its own sockets are dialled."""
 
     public_urls: tuple[str, ...]

@@ -7,11 +7,11 @@ import os
 import ssl
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.background import start_parts, within
@@ -83,8 +83,7 @@ log = get_logger("broker")
 _ANSWERS_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
+class _Running(Struct, frozen=True):
     url: str
     context: Context
     time: Timekeeper

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from claudemesh.broker.degraded import Degraded
 from claudemesh.broker.metrics import BrokerMetrics
@@ -13,8 +13,7 @@ from claudemesh.runtime.lived import LivedClock
 from claudemesh.runtime.services import OnCrash
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """The clocks, limits and reports that every part of one broker is given.
 
     `clock` is for showing and for measuring durations, `lived` for deciding (upkeep/timekeeper.py).

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(slots=True)
-class BrokerState:
+class BrokerState(Struct):
     """The store epoch, which names one life of the database (docs/spec/protocol.md, hello_ack), and counters.
 
     `newest_history` is the newest history id that this broker has accepted in this epoch, 0 before the first.

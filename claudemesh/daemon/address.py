@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Move:
+
+class Move(Struct, frozen=True):
     """A new address of the broker, and the time of its statement by the signer's clock."""
 
     url: str

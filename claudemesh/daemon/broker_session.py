@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.bus import Bus, BusEvent
 from claudemesh.daemon.calls import WrongReplies
@@ -47,8 +48,7 @@ class EventPart(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionParts:
+class SessionParts(Struct, frozen=True, kw_only=True):
     """The parts of the daemon that follow the link. `event_parts` get each event that is not about
     presence, in this order.
     """

@@ -13,8 +13,9 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
@@ -40,8 +41,7 @@ _FILE_FOLDERS = ("spool", "texts")
 _DATABASE_PARTS = (".db", ".db-wal", ".db-shm", ".db-journal")
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """Use of disk and outbox, in percent of their budgets."""
 
     disk_pct: float
@@ -53,8 +53,7 @@ class Room:
         return max(self.disk_pct, self.queue_pct)
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(Struct, frozen=True):
     """Size of this daemon's own files, in bytes."""
 
     outbox: int = 0

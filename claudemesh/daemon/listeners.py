@@ -13,9 +13,10 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.access import AccessControl, AccessRules

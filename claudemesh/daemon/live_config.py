@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from claudemesh.daemon.settings import DaemonSettings, values_by_section
 from claudemesh.runtime.clock import iso_ms
 
 
-@dataclass(slots=True)
-class LiveConfig:
+class LiveConfig(Struct):
     """Mutable state that `Reload` writes and others read.
 
     `settings` are the settings in force: a key that needs a restart keeps the value of the start, and is

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.bus import Bus
@@ -73,8 +74,7 @@ from claudemesh.runtime.services import OnCrash, TaskOwner
 from claudemesh.runtime.sidefiles import SideFiles
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class Base(Struct, frozen=True, kw_only=True):
     """Common arguments of the parts. All retries share `backoff`, which a reload changes in place.
 
     `with_broker`: this process runs a broker too.
@@ -104,8 +104,7 @@ class Base:
     reload: Callable[[], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stores:
+class Stores(Struct, frozen=True, kw_only=True):
     """Directory and databases on disk, the clocks of their rows, and the monitor of the disk."""
 
     lived: LivedClock
@@ -121,8 +120,7 @@ class Stores:
     notices: Notices
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerSide:
+class BrokerSide(Struct, frozen=True, kw_only=True):
     """The link, and the local copies of the broker's lists."""
 
     link: Link
@@ -136,8 +134,7 @@ class BrokerSide:
     topic_keys: TopicKeys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Restoring:
+class Restoring(Struct, frozen=True, kw_only=True):
     """Parts that put back what a restore of the broker took away: topics, members, this member itself."""
 
     state: RestoreState
@@ -148,8 +145,7 @@ class Restoring:
     rotation: KeyRotation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sending:
+class Sending(Struct, frozen=True, kw_only=True):
     """The parts on the path of a send, from acceptance to the broker's result."""
 
     body_limit: BodyLimit
@@ -165,8 +161,7 @@ class Sending:
     waiting: WaitingRows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receiving:
+class Receiving(Struct, frozen=True, kw_only=True):
     """The parts on the path of a message, from the link into the inbox."""
 
     receiver: Receiver
@@ -176,8 +171,7 @@ class Receiving:
     rebuild: InboxRebuild
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """All parts of a daemon."""
 
     base: Base

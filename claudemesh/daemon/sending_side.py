@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from claudemesh.daemon import startup
 from claudemesh.daemon.hooks.presend import PreSendHook

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.inbox.store import InboxRow
 from claudemesh.daemon.outbox.request import SendRequest
@@ -41,8 +43,7 @@ def sampled(traceparent: object) -> TraceContext | None:
     return found if found is not None and found.sampled else None
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """A send on its way: the context of its request, and the span that is open."""
 
     parent: TraceContext

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import fields
 from functools import cache
+
+from msgspec import structs
 
 from claudemesh.broker.calls.table import METHODS
 from claudemesh.broker.http.routes import ROUTES as BROKER_ROUTES
@@ -129,7 +130,7 @@ def test_broker_lists_every_route() -> None:
 def test_broker_lists_every_policy_with_its_default() -> None:
     listed = rows("broker.md", "Policies")
     assert {name for row in listed for name in codes(row[0])} == POLICIES
-    defaults = {field.name: field.default for field in fields(Mesh)}
+    defaults = {field.name: field.default for field in structs.fields(Mesh)}
     shown = {1 << 37: "128 GiB", 1 << 34: "16 GiB", 1 << 28: "256 MiB"}
     for row in listed:
         names = codes(row[0])

@@ -6,11 +6,11 @@ import asyncio
 import random
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.blobs.tickets import TICKET_LIFE_MS

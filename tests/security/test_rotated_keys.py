@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol.rotation import Rotation, make_rotation

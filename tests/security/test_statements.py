@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from tests.support.values import replace
 
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.broker import create_mesh, join_mesh, running_broker

@@ -5,9 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits

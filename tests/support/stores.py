@@ -6,10 +6,12 @@ import random
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from tests.support.values import replace
 
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.protocol import Store

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from claudemesh.protocol.errors import ProtocolError
 
@@ -14,8 +15,7 @@ _CONTENT: Final = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _WANTED: Final = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """The bytes from `first` up to and without `end`."""
 
     first: int

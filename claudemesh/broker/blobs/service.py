@@ -6,8 +6,9 @@ import secrets
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from claudemesh.broker.blobs.tickets import (
     KEY_BYTES,
@@ -32,8 +33,7 @@ _BUSY_MS: Final = 1000
 _SHARE: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """A ticket for a blob; `expires_at` is a time of the lived clock, as the broker's `server_time`."""
 
     blob: Blob

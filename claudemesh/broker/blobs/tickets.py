@@ -7,9 +7,10 @@ none has to remember it. Its time is that of the lived clock, which those broker
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.protocol.base64 import from_base64, to_base64
 from claudemesh.protocol.errors import ProtocolError
@@ -23,8 +24,7 @@ _LONGEST: Final = 512
 _FIELDS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """The right that a ticket gives; `ends_lived_ms` is a time of the lived clock."""
 
     mesh_id: str

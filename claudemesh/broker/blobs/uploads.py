@@ -14,8 +14,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
+
+from msgspec import Struct, field
 
 from claudemesh.broker.blobs.ranges import LEAST_PART, Part
 from claudemesh.broker.store.blobs import Blob, BlobStore
@@ -38,8 +39,7 @@ class ClientGone(Exception):
     """The client has ended the connection before the end of its part."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """The state of an upload after a part: the next byte that the broker takes.
 
     `is_new`: the part was not one of a blob that was complete before.
@@ -55,8 +55,7 @@ class Progress:
         return self.offset == self.blob.size
 
 
-@dataclass(slots=True)
-class _Mark:
+class _Mark(Struct):
     """The end of an upload that is not synced, and where the last sync that was begun ends.
 
     `failure` is that of the sync: the bytes behind the last good one do not count.
@@ -67,8 +66,7 @@ class _Mark:
     failure: Exception | None = None
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """The requests for one blob. One of them writes; `hang_up` ends it."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.broker.context import Context
 from claudemesh.protocol.errors import InvalidField, ProtocolError
@@ -14,8 +15,7 @@ Params: TypeAlias = Mapping[str, object]
 Answer: TypeAlias = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """The member that calls, as its connection has authenticated it."""
 
     context: Context

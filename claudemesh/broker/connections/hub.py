@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.broker.connections.clone_policy import CloneVerdict, judge
 from claudemesh.broker.connections.open_connection import OpenConnection, Push
@@ -11,8 +12,7 @@ from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_event
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The outcome of an admission.
 
     `others` counts the member's connections of other instances. `replaced` are out of the registry and have

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import encode_deliver
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(Struct, frozen=True):
     """One delivery. The rest of its frame behind the delivery id is encoded once for all recipients."""
 
     delivery_id: int

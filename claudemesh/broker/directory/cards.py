@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.broker.settings import Limits
 from claudemesh.broker.store.facets import DirectoryStore
@@ -42,8 +42,7 @@ def card(member: Member, *, is_own: bool, is_online: bool = False) -> dict[str, 
     return entry
 
 
-@dataclass(frozen=True, slots=True)
-class Cards:
+class Cards(Struct, frozen=True):
     """A page that fits into a frame: entries as JSON, and the ids of members that have left."""
 
     page: Page

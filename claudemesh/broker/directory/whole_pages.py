@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.broker.directory.cards import read_cards
 from claudemesh.broker.settings import Limits
@@ -23,8 +23,7 @@ _MOST = 256
 _KEPT_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class WholePage:
+class WholePage(Struct, frozen=True):
     """The answer to `peers` for one page; `hidden` are members whose own entry would show more."""
 
     answer: Mapping[str, Any]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
 
 # A counted id is free of charge for this long.
 COUNTED_MS = 60_000
@@ -27,8 +28,7 @@ Bucket: TypeAlias = Literal["mesh", "member", "bytes"]
 BUCKETS: tuple[Bucket, ...] = ("mesh", "member", "bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """The limits of a mesh and of each member: sends and bytes a minute, and stored bytes."""
 
     mesh_per_minute: int
@@ -57,8 +57,7 @@ class Count(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The decision about a send. When it is refused: the wait in milliseconds, and the empty bucket."""
 
     allowed: bool

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from claudemesh.broker.connections.hub import Hub
 from claudemesh.broker.environment import Environment
@@ -42,8 +43,7 @@ from claudemesh.runtime.failpoints import failpoint
 _BATCH_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outputs:
+class Outputs(Struct, frozen=True, kw_only=True):
     """The parts that are told of accepted sends."""
 
     hub: Hub

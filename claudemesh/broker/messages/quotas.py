@@ -6,8 +6,9 @@ counts again every 5 s in the background, so that a quota may be exceeded by wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct, field
 
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.limiter.base import Allowance
@@ -21,8 +22,7 @@ _REFRESH_S: Final = 5.0
 _IDLE_S: Final = 600.0
 
 
-@dataclass(slots=True)
-class _Usage:
+class _Usage(Struct):
     members: dict[str, int] = field(default_factory=dict)
     total: int = 0
     read_at: float = -_REFRESH_S

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.protocol.signing import verify_envelope
@@ -16,8 +17,7 @@ class Signed(NamedTuple):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(Struct, frozen=True):
     """A member, as its connection's handshake established it; nothing of it comes from a frame.
 
     `earlier_pubkeys` are its rotated-out keys: sends that it accepted before a rotation are signed by them.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from claudemesh.broker.cluster.signals import Signal, Signals, chunks
 from claudemesh.broker.connections.hub import Hub
@@ -60,8 +61,7 @@ def presence_events(change: Change, at_ms: int, *, whole: bool = False) -> list[
     ]
 
 
-@dataclass(slots=True)
-class _Mesh:
+class _Mesh(Struct):
     """The roster of one mesh, and what is due to be sent."""
 
     roster: Roster

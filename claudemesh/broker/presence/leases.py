@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.broker.connections.clone_policy import CloneVerdict, judge
 from claudemesh.broker.connections.hub import Hub
@@ -26,8 +28,7 @@ _SEEN_EVERY_S = 300.0
 _BACKOFF = Backoff(initial_s=0.5, cap_s=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Elsewhere(Struct, frozen=True):
     """A member's leases at other brokers; `others` counts those of other daemon instances."""
 
     rows: tuple[PresenceRow, ...] = ()
@@ -40,14 +41,12 @@ class Elsewhere:
         return tuple(row for row in self.rows if row.instance_id == instance_id)
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Arrival(Struct, frozen=True):
     row: PresenceRow
     seen: Seen
 
 
-@dataclass(frozen=True, slots=True)
-class _Departure:
+class _Departure(Struct, frozen=True):
     connection_id: str
     seen: Seen | None  # None when the connection was never open
 

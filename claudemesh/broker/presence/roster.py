@@ -7,13 +7,13 @@ back in between has not gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """The members that came online, and those that went offline."""
 
     online: tuple[str, ...] = ()

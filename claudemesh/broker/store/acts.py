@@ -6,9 +6,9 @@ See docs/spec/lifecycle.md, Leaving and revoking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.authority import NOT_AUTHORIZED, Refusal, judge_leave, judge_revocation, judge_role
@@ -27,8 +27,7 @@ _OUTDATED = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Acted:
+class Acted(Struct, frozen=True):
     """An act of a member about a member: the subject before and after it.
 
     `has_changed` is False when an earlier try had done it.
@@ -39,8 +38,7 @@ class Acted:
     has_changed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Parties:
+class Parties(Struct, frozen=True):
     """The members of an act. None: there is no such active caller, or no such subject.
 
     `other_owners` counts the active owners besides the subject.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.runtime.uncached import Bytes
 
@@ -21,8 +22,7 @@ Reason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(Struct, frozen=True):
     """A blob as its row has it. `received` bytes from its beginning are on the disk.
 
     `attached`: a message that announces it was accepted since it was last begun.
@@ -50,8 +50,7 @@ class NewBlob(NamedTuple):
     lived_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobBounds:
+class BlobBounds(Struct, frozen=True):
     """Bounds of blobs: bytes of a mesh and of a member; unfinished uploads and all blobs of a member."""
 
     mesh_bytes: int
@@ -60,8 +59,7 @@ class BlobBounds:
     blobs: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobUsage:
+class BlobUsage(Struct, frozen=True):
     """Bytes of a mesh and of one member, and the number of the member's blobs and unfinished uploads.
 
     An unfinished upload counts with its whole size.
@@ -73,8 +71,7 @@ class BlobUsage:
     uploads: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredBlobs:
+class StoredBlobs(Struct, frozen=True):
     """The blobs of one mesh: their bytes, their number, and how many of them are unfinished uploads."""
 
     size: int
@@ -82,16 +79,14 @@ class StoredBlobs:
     uploads: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobRefused:
+class BlobRefused(Struct, frozen=True):
     """An upload that may not begin; nothing was written. `limit` is the bound that it would pass."""
 
     reason: Reason
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobsChecked:
+class BlobsChecked(Struct, frozen=True):
     """One step of a check: the ids of complete blobs whose bytes are missing, and where to go on."""
 
     damaged: Sequence[str]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseDeadlines:
+class DatabaseDeadlines(Struct, frozen=True):
     """Seconds after which a wait for Postgres ends."""
 
     connect_s: float = 5.0  # connecting, and each step of the checks at the start

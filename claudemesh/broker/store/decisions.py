@@ -6,8 +6,9 @@ An engine reads what a decision needs, inside its transaction, and writes what t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import (
     Finding,
@@ -56,8 +57,7 @@ def may_invite(status: str, role: str, invited_role: str) -> bool:
     return role == "owner" or invited_role != "owner"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """Collisions of a new member: the member that has its ed25519 key, and whether other values are taken."""
 
     same_key: Member | None
@@ -136,8 +136,7 @@ def name_cursor(after: str) -> tuple[str, str]:
     return name, member_id or _LAST_ID
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow(Generic[K]):
+class HistoryRow(Struct, Generic[K], frozen=True):
     """A row of the history: its id, and the message and the mesh that it is about."""
 
     history_id: int

@@ -3,16 +3,16 @@ audits)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 # Members and deliveries of one batch.
 BATCH_MEMBERS: Final = 200
 BATCH_DELIVERIES: Final = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Departed:
+class Departed(Struct, frozen=True):
     """One batch: how many members were deleted, and where the next batch begins (None: there is none)."""
 
     count: int

@@ -8,8 +8,9 @@ index, so that the cost of a page depends on its length and on the number of sou
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import DueDelivery
 
@@ -21,8 +22,7 @@ READ_ROWS: Final = 16
 Family: TypeAlias = Literal["to", "from", "taken"]
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryWanted:
+class HistoryWanted(Struct, frozen=True):
     """A page of a member's history.
 
     With `after` the page holds the oldest messages behind this history id. Without it, the page holds the
@@ -53,8 +53,7 @@ class HistoryWanted:
         return BEYOND if self.before is None else self.before
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(Struct, frozen=True):
     """A page in the order of the history ids. `more`: there are others in the direction of reading.
 
     Messages below `pruned_before` are deleted, except those that a member is still owed.
@@ -65,8 +64,7 @@ class HistoryPage:
     pruned_before: int
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A range of messages: between two history ids, and to one destination.
 
     `to` holds messages to a key or topic, `from` the dms of a member to a key, `taken` the messages that a

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import TopicMode
 
@@ -12,8 +13,7 @@ from claudemesh.broker.store.types import TopicMode
 MOST_DELETIONS: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """The wish of a member to delete a topic. `may_any`: its role allows it for topics of other members.
 
     With `force` the messages of a queue that no subscriber has acknowledged are dropped.
@@ -29,16 +29,14 @@ class Deletion:
     remembered: int = MOST_DELETIONS
 
 
-@dataclass(frozen=True, slots=True)
-class TopicGone:
+class TopicGone(Struct, frozen=True):
     """The topic and its subscriptions are deleted; `dropped` messages of a queue go to no member."""
 
     mode: TopicMode
     dropped: int
 
 
-@dataclass(frozen=True, slots=True)
-class TopicKept:
+class TopicKept(Struct, frozen=True):
     """Nothing was deleted: topic_not_found, not_authorized, or queue_not_empty with the messages in it."""
 
     code: str

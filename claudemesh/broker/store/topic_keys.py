@@ -6,9 +6,10 @@ See docs/spec/broker.md, Topic keys. The broker holds epochs and wraps and never
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import Member, TopicMode
 from claudemesh.protocol.topic_keys import DEFAULT_KEY_EPOCHS, MAX_WRAPS_A_RECIPIENT
@@ -20,8 +21,7 @@ HOUR_MS: Final = 3_600_000
 BATCH_TOPICS: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRow:
+class EpochRow(Struct, frozen=True):
     """An epoch as its maker has signed it. `created_by` is the ed25519 key of the maker."""
 
     key_epoch: int
@@ -43,8 +43,7 @@ class WrapRow(NamedTuple):
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeyState:
+class KeyState(Struct, frozen=True):
     """A topic's keys as one member sees them.
 
     `current` is 0 before the first epoch, and of a topic that was deleted. `epochs` are the current one and
@@ -60,8 +59,7 @@ class KeyState:
     wraps: tuple[WrapRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NewEpoch:
+class NewEpoch(Struct, frozen=True):
     """The wish of a member to make the epoch after `expected`. `most_made` bounds its epochs of an hour."""
 
     mesh_id: str
@@ -74,8 +72,7 @@ class NewEpoch:
     most_made: int
 
 
-@dataclass(frozen=True, slots=True)
-class EpochMade:
+class EpochMade(Struct, frozen=True):
     """The epoch is current, or was when it was registered first; `recipients` are members with new wraps."""
 
     key_epoch: int
@@ -83,16 +80,14 @@ class EpochMade:
     is_new: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class EpochRefused:
+class EpochRefused(Struct, frozen=True):
     """Nothing was written: topic_not_found, not_a_member, key_epoch_conflict, too_many_epochs."""
 
     code: str
     current: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class EpochFacts:
+class EpochFacts(Struct, frozen=True):
     """The rows that decide about an epoch. `mode` is None without such a topic."""
 
     current: int | None

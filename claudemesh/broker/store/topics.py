@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from claudemesh.broker.store.types import TopicMode
 
 
-@dataclass(frozen=True, slots=True)
-class TopicRow:
+class TopicRow(Struct, frozen=True):
     """A topic or queue as one member sees it.
 
     `key_epoch` is 0 before the first epoch. `keyless` are active subscribers without a wrap of the present

@@ -1,7 +1,7 @@
 """Rows of a broker's store, plain data for both engines.
 
 Ids are strings as they travel (UUIDs, ULIDs, hex keys), times are Unix milliseconds, hashes and signatures
-are bytes. Rows of which every send makes one are named tuples, which take a third of a dataclass's time.
+are bytes. Rows of which every send makes one are named tuples, as the rows of the database are.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.protocol.wire import DEFAULT_CONNECTION_POLICY
 from claudemesh.protocol.wire import DestinationKind as DestinationKind
@@ -27,8 +29,7 @@ LATEST_COMMIT_MS = 60_000
 _VERSION = re.compile(r"(\d{1,18})-([0-9a-f]{32})")
 
 
-@dataclass(frozen=True, slots=True)
-class Mesh:
+class Mesh(Struct, frozen=True):
     """A mesh and its policies (docs/spec/broker.md, Policies)."""
 
     id: str
@@ -84,8 +85,7 @@ class Member:
     joined_version: int = field(default=0, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class InviteRow:
+class InviteRow(Struct, frozen=True):
     """A registered invite; `used_count` never exceeds `max_uses`."""
 
     id: str
@@ -98,24 +98,21 @@ class InviteRow:
     revoked_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Joined:
+class Joined(Struct, frozen=True):
     """A join that succeeded; `created` is False when the same key and name had joined before."""
 
     member: Member
     created: bool
 
 
-@dataclass(frozen=True, slots=True)
-class JoinRefused:
+class JoinRefused(Struct, frozen=True):
     """A join that wrote nothing. `error` is one of invite_expired, invite_exhausted, invite_revoked,
     not_authorized (the inviter is not an active owner or admin), name_taken, id_taken, key_taken."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeyStep:
+class KeyStep(Struct, frozen=True):
     """One verified rotation: the older key, the newer keys, and its statement as JSON."""
 
     old_pubkey: str
@@ -124,8 +121,7 @@ class KeyStep:
     statement: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewKeys:
+class NewKeys(Struct, frozen=True):
     """The keys that a member rotates to, and the verified rotations that lead to them, oldest first.
 
     A member that rotates once gives one step. After a restore it may give several of earlier times.
@@ -146,16 +142,14 @@ class NewKeys:
         return self.steps[-1].x25519_pubkey
 
 
-@dataclass(frozen=True, slots=True)
-class Rotated:
+class Rotated(Struct, frozen=True):
     """A rotation that is in force; `changed` is False when it was before."""
 
     member: Member
     changed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RotationRefused:
+class RotationRefused(Struct, frozen=True):
     """A rotation that wrote nothing. `error` is one of not_a_member, key_rotated_out (another rotation of the
     member came first), key_taken."""
 
@@ -210,15 +204,13 @@ class Accepted(NamedTuple):
     deliveries: tuple[NewDelivery, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Existing:
+class Existing(Struct, frozen=True):
     """A send whose idempotency key is taken: a duplicate when the fingerprints are equal, else a conflict."""
 
     row: DedupeRow
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The check phase refused a send and wrote nothing.
 
     `error`: not_a_member, destination_not_found, key_epoch_expired, key_epoch_unknown.
@@ -227,8 +219,7 @@ class Refused:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """A send that could not be written, though others of its batch were; the sender may retry."""
 
     reason: str
@@ -237,8 +228,7 @@ class Failed:
 AcceptOutcome: TypeAlias = Accepted | Existing | Refused | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class DueDelivery:
+class DueDelivery(Struct, frozen=True):
     """A delivery that is owed, with everything that its `deliver` frame needs."""
 
     delivery_id: int
@@ -252,8 +242,7 @@ class DueDelivery:
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Struct, frozen=True):
     """A recipient says that these deliveries are durable in its inbox; only its own rows count."""
 
     mesh_id: str
@@ -261,8 +250,7 @@ class Ack:
     delivery_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(Struct, frozen=True):
     """An append-only record of something an operator may ask about later."""
 
     mesh_id: str
@@ -273,8 +261,7 @@ class AuditEvent:
     lived_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceRow:
+class PresenceRow(Struct, frozen=True):
     """One connection's lease; it counts as online until `lease_until`. Both times are of the lived clock."""
 
     connection_id: str
@@ -286,8 +273,7 @@ class PresenceRow:
     instance_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A member was here at this wall time, on this host if it named one."""
 
     mesh_id: str
@@ -296,8 +282,7 @@ class Seen:
     host: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """A member's connection at a broker, as the database has it."""
 
     broker_id: str
@@ -305,16 +290,14 @@ class Lease:
     visible: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(Struct, frozen=True):
     """One life of a database server: its start, and the newest history id that it has given out."""
 
     server_started: str
     newest_history: int
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(Struct, frozen=True):
     """An ephemeral member without a lease; another `last_seen_at` says that it has been here in between."""
 
     mesh_id: str
@@ -322,8 +305,7 @@ class Absent:
     last_seen_at: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobRun:
+class JobRun(Struct, frozen=True):
     """The last run of a job: `lived_ms` is decided by, `finished_at` is wall time for showing."""
 
     job: str
@@ -333,16 +315,14 @@ class JobRun:
     found: int
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(Struct, frozen=True):
     """One batch of a sweep: how many went, and where the next begins (None: there is none)."""
 
     count: int
     after: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """Something that an accept or a sweep never leaves behind: what is wrong, and with which message."""
 
     kind: str
@@ -352,8 +332,7 @@ class Finding:
 CheckPosition: TypeAlias = tuple[str, Any]  # the table, and the last key that was looked at there
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """One batch of a check: what was found, how many rows were looked at, and where to go on."""
 
     findings: tuple[Finding, ...]
@@ -361,8 +340,7 @@ class Checked:
     position: CheckPosition | None
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(Struct, frozen=True):
     """A version of a mesh's member list. As text it is the number and the token."""
 
     number: int
@@ -378,8 +356,7 @@ def parse_version(text: str) -> Version | None:
     return None if match is None else Version(int(match[1]), match[2])
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """One page of the list.
 
     `is_whole`: the page belongs to a whole list, in which those who have left are missing; otherwise it holds

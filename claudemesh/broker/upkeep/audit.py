@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.broker.environment import Environment
 from claudemesh.broker.store.facets import AuditStore
@@ -26,8 +28,7 @@ _MAX_HELD: Final = 10_000
 _Key: TypeAlias = tuple[str, str, str | None]
 
 
-@dataclass(slots=True)
-class _Held:
+class _Held(Struct):
     """The events that followed a written one: the newest, and how many there were."""
 
     timer: asyncio.TimerHandle

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.broker.cluster.cluster import Cluster
 from claudemesh.broker.directory.feed import Feed
@@ -40,8 +41,7 @@ _LOOK_AGAIN_MS = 10 * _MINUTE_MS
 _BACKOFF = Backoff(initial_s=5, cap_s=300)
 
 
-@dataclass(frozen=True, slots=True)
-class JobOutcome:
+class JobOutcome(Struct, frozen=True):
     """The result of a run: `count` rows were deleted or checked, and a check has found `found` violations."""
 
     job: str
@@ -50,8 +50,7 @@ class JobOutcome:
     found: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(Struct, frozen=True):
     run: Callable[[], Awaitable[JobOutcome]]
     every_ms: int
 

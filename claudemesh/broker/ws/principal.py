@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.broker.calls.base import Caller
 from claudemesh.broker.connections.outbound import OutboundQueue
@@ -17,8 +18,7 @@ from claudemesh.protocol.session import Session
 from claudemesh.runtime.clock import iso_ms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Principal(Struct, frozen=True, kw_only=True):
     """Everything that a connection is authorised by. No later frame changes it."""
 
     mesh: Mesh

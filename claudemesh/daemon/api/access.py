@@ -11,9 +11,10 @@ import hmac
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
+
+from msgspec import Struct
 
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.console.admission import CONSOLE_KEY
@@ -56,8 +57,7 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _BODILESS: Final = frozenset({"GET", "HEAD"})
 
 
-@dataclass(frozen=True, slots=True)
-class AccessRules:
+class AccessRules(Struct, frozen=True):
     """Access rules of one listener.
 
     `allowed_origins` are the web origins that are admitted; one of `tokens` is required as bearer token,
@@ -76,8 +76,7 @@ class AccessRules:
     is_session: Callable[[bytes, bytes], bool] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(Struct, frozen=True):
     """The refusal of a request; `security` marks those that are logged as a security event."""
 
     error: ProtocolError

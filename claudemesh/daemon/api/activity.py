@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.schemas_activity import Activity, HookRunList, Origins
 from claudemesh.daemon.live_config import LiveConfig
@@ -36,8 +37,7 @@ class DiskRoom(Protocol):
     def queue_pct(self) -> float: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivityRoutes:
+class ActivityRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of the routes. `received` and `sent` count messages in spans of wall time."""
 
     clock: Clock

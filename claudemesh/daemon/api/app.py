@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from claudemesh.daemon.api import (
     activity,
@@ -70,8 +70,7 @@ SERVED = tuple(f"{route.method} {route.path}" for route in ROUTES)
 OPTIONS = ServeOptions(reply_to=reply_to, not_found=not_found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiRoutes:
+class ApiRoutes(Struct, frozen=True, kw_only=True):
     """The groups of routes of one daemon, each with the parts that its handlers need."""
 
     send: SendRoutes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.failures import not_found
 from claudemesh.daemon.api.schemas import EmptyBody
@@ -26,8 +27,7 @@ _WRONG_CODE = HttpRefusal(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsoleRoutes:
+class ConsoleRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of the console's routes."""
 
     admission: Admission

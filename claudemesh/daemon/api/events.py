@@ -12,10 +12,10 @@ backup. Such a stream begins with a `reset` event and the oldest message.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.api.failures import reply_to
 from claudemesh.daemon.bus import Bus, BusEvent, Stream
@@ -58,8 +58,7 @@ _TYPE: Final = b"text/event-stream"
 _HEADERS = [(b"content-type", _TYPE), *SECURITY_HEADERS, *CLOSE]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRoutes:
+class EventRoutes(Struct, frozen=True, kw_only=True):
     """Parts that the route of event streams uses."""
 
     inbox: InboxStore

@@ -7,10 +7,10 @@ just the token, such as one in a container, may not reach the files of this user
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.schemas_files import (
@@ -38,8 +38,7 @@ _WAIT_MS = 10_000
 _MAX_PATH = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRoutes:
+class FileRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/file."""
 
     sharing: Sharing

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.parameters import member
 from claudemesh.daemon.api.schemas_history import HistoryAnswer
@@ -49,8 +50,7 @@ class Topics(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryRoutes:
+class HistoryRoutes(Struct, frozen=True, kw_only=True):
     """The handler of /v1/history (docs/spec/daemon.md, Local API).
 
     `topics` tells which topics and queues the broker has.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.api.parameters import member, row_key, session, topic
 from claudemesh.daemon.api.schemas import AckBody, InboxItem, InboxPage, Marked
@@ -20,8 +22,7 @@ from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InboxRoutes:
+class InboxRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/inbox (docs/spec/daemon.md, Local API)."""
 
     store: InboxStore

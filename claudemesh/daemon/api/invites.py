@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -56,8 +55,7 @@ class InviteRevoked(Struct):
     invite_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InviteRoutes:
+class InviteRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/invites."""
 
     directory: Directory

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -48,8 +47,7 @@ class PeerVerified(Struct):
     verified: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRoutes:
+class KeyRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/keys, and of the verification of a peer's keys."""
 
     rotation: KeyRotation

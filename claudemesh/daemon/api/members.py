@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from msgspec import Struct
@@ -32,8 +31,7 @@ from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Handler, Request, Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberRoutes:
+class MemberRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/members, and of the routes by which this member renames itself or leaves."""
 
     acts: MemberActs

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.parameters import row_key
@@ -58,8 +59,7 @@ class Recovery(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutboxRoutes:
+class OutboxRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/outbox. `wall_of` converts lived milliseconds into Unix milliseconds for display.
 
     `absence` gets the key of a member, and whether a session is to show the message. It returns a clause that

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.parameters import name_cursor
 from claudemesh.daemon.api.schemas import PeerPage, ProfileBody, ProfileUpdated
@@ -23,8 +24,7 @@ from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerRoutes:
+class PeerRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/peers and /v1/profile."""
 
     directory: Directory

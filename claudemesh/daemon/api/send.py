@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.failures import answered
 from claudemesh.daemon.api.hook_auth import GRANT
@@ -42,8 +43,7 @@ _IDEMPOTENCY_KEY = b"idempotency-key"
 _TRACEPARENT = TRACEPARENT.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRoutes:
+class SendRoutes(Struct, frozen=True, kw_only=True):
     """Parts that the routes for sends use."""
 
     submit: Submit

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.parameters import row_key, session_cursor
 from claudemesh.daemon.api.schemas import EmptyBody
@@ -32,8 +33,7 @@ _LONGEST_WAIT_MS = 30_000
 _MOST_SENDERS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRoutes:
+class SessionRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/sessions."""
 
     sessions: Sessions

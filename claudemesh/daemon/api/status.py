@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 import claudemesh
 from claudemesh.daemon.address import BrokerAddress
@@ -72,8 +73,7 @@ class MetricsPage(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusRoutes:
+class StatusRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of the routes about the daemon itself.
 
     `stop` ends the daemon in order, once the requests in progress are answered. `reload` puts config.toml in

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.api.parameters import name_cursor
 from claudemesh.daemon.api.parameters import topic as topic_parameter
@@ -34,8 +35,7 @@ from claudemesh.runtime.web.replies import Reply
 from claudemesh.runtime.web.routes import Request, Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicRoutes:
+class TopicRoutes(Struct, frozen=True, kw_only=True):
     """Handlers of /v1/topic except posts (send.py). `known` are the topics of the broker's last list."""
 
     own: OwnTopics

@@ -13,12 +13,12 @@ import socket
 import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.runtime.exchange import open_connection
@@ -70,8 +70,7 @@ def _hang_up(connection: http.client.HTTPConnection) -> None:
         below.shutdown(socket.SHUT_RDWR)
 
 
-@dataclass(frozen=True, slots=True)
-class BlobServer:
+class BlobServer(Struct, frozen=True):
     """The blobs of a broker at its ws:// or wss:// URL. `ca_file`: as of the link."""
 
     url: str
@@ -92,8 +91,7 @@ class BlobServer:
                 connection.end()
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A part of a blob with `total` bytes."""
 
     start: int
@@ -101,8 +99,7 @@ class Part:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class PartAnswer:
+class PartAnswer(Struct, frozen=True):
     """The broker's answer to a part: the bytes that it has, and whether it has verified the whole blob."""
 
     offset: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from claudemesh.daemon.files.blob_server import BlobServer, BlobStream
 from claudemesh.daemon.files.source import read_fully
@@ -23,8 +24,7 @@ from claudemesh.runtime.beside import Beside
 from claudemesh.runtime.failpoints import failpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """The right to fetch a blob, and the size that the broker states."""
 
     blob_id: str

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.blob_server import BlobServer
@@ -44,8 +45,7 @@ _TOLD_AT_ONCE = 100
 _AGAIN = frozenset({"ticket_expired", "ticket_invalid", "broker_busy"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchParts:
+class FetchParts(Struct, frozen=True, kw_only=True):
     """The parts that downloads use.
 
     `server` returns the broker's blobs at the present address. `count` gets each download that ended, as
@@ -63,8 +63,7 @@ class FetchParts:
     count: Callable[[str, int], None] = lambda status, size: None
 
 
-@dataclass(slots=True)
-class _Job:
+class _Job(Struct):
     """A download under way. `attempt` is the present one, whose bytes count."""
 
     found: ReceivedFile
@@ -86,8 +85,7 @@ class _Job:
         return 0 if self.attempt is None else self.attempt.received
 
 
-@dataclass(slots=True)
-class Fetching:
+class Fetching(Struct):
     """The downloads of this host."""
 
     parts: FetchParts

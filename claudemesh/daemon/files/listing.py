@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.spool import Spool
@@ -27,8 +28,7 @@ _NOT_SENT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileLists:
+class FileLists(Struct, frozen=True, kw_only=True):
     """Lists and deletes files."""
 
     store: FilesStore

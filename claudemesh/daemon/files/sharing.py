@@ -12,11 +12,12 @@ import mimetypes
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.files.source import TextSource, open_source
 from claudemesh.daemon.files.spool import Spool, Spooled, SpoolLimits
@@ -44,8 +45,7 @@ _SEND_FIELDS = SEND_FIELDS - {"message"}
 _NOT_ASKED = {"hops", "traceparent"}
 
 
-@dataclass(frozen=True, slots=True)
-class ShareRequest:
+class ShareRequest(Struct, frozen=True):
     """A file or a long text to share. `send` is its announcement, with the fields of a send.
 
     `text` is set for a text, whose beginning is the message of the announcement.

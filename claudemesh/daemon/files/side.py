@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from claudemesh.daemon.files.blob_server import OpenConnections
 from claudemesh.daemon.files.fetching import Fetching
@@ -14,8 +14,7 @@ from claudemesh.daemon.files.uploads import Uploads
 from claudemesh.protocol.features import Features
 
 
-@dataclass(slots=True, kw_only=True)
-class FileSide:
+class FileSide(Struct, kw_only=True):
     """The parts that share and fetch files. `blob_bytes` is the broker's limit of one blob."""
 
     sharing: Sharing

@@ -6,8 +6,9 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from claudemesh.daemon.files.view import check_shared_view
 from claudemesh.protocol.errors import InvalidField, ProtocolError
@@ -16,8 +17,7 @@ from claudemesh.runtime.oserrors import explain
 _MAX_PATH_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """An open file to share. The caller closes `descriptor`."""
 
     descriptor: int
@@ -47,8 +47,7 @@ class Source:
         return self.size == seen == found.st_size and self.modified_ns == found.st_mtime_ns
 
 
-@dataclass(slots=True)
-class TextSource:
+class TextSource(Struct):
     """A text that goes the way of a file. It holds at most 16 MiB."""
 
     raw: bytes

@@ -11,9 +11,10 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from msgspec import Struct
 
 from claudemesh.daemon.files.source import Source, TextSource
 from claudemesh.daemon.files.writing import SyncedWriting
@@ -27,8 +28,7 @@ from claudemesh.runtime.oserrors import explain
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
+class Spooled(Struct, frozen=True):
     """An encrypted copy on the disk: size and SHA-256 of the file and of the copy."""
 
     size: int
@@ -37,8 +37,7 @@ class Spooled:
     blob_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolLimits:
+class SpoolLimits(Struct, frozen=True):
     """Upper bounds in bytes: of one file, and of all encrypted copies in the spool.
 
     `take_room` counts a copy of so many bytes, or raises `ProtocolError` when the disk has no room for it.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.files.states import OPEN, ShareState, check_step
 from claudemesh.protocol.attachments import Attachment
@@ -26,8 +27,7 @@ from claudemesh.runtime.sqlite import Database, OnFailure
 _Q = load_queries("claudemesh.daemon.sql", "files.sql")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedFile:
+class SharedFile(Struct, frozen=True, kw_only=True):
     """A shared file. `number` is its place in the order of acceptance, 0 before it is written."""
 
     file_id: str
@@ -86,8 +86,7 @@ class SharedFile:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Struct, frozen=True):
     """The files that are not shared yet: their number by state, and the bytes of their encrypted copies."""
 
     counts: Mapping[str, int]

@@ -11,9 +11,10 @@ import http.client
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.files.blob_server import BlobConnection, BlobServer, Part, PartAnswer
@@ -48,8 +49,7 @@ _RETRIED = frozenset({429, 500, 503, 507})
 _GIVEN_UP = frozenset({"outbox_dead_fingerprint_match", "outbox_aborted_fingerprint_match"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadParts:
+class UploadParts(Struct, frozen=True, kw_only=True):
     """The parts that uploads use.
 
     `server` returns the broker's blobs at the present address. `may_come_back` tells whether a refusal of a

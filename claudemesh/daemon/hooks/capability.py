@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.hooks.loop_guard import LoopGuard
 from claudemesh.daemon.hooks.manifest import DM_SENDER, REPLY

@@ -6,10 +6,10 @@ It fails closed: while the hook cannot run, every send is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from claudemesh.daemon.hooks.manifest import PRE_SEND, Hook
 from claudemesh.daemon.hooks.runner import Ran

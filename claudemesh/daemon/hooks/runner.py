@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.hooks.capability import LIFETIME_S, Capabilities, Grant
 from claudemesh.daemon.hooks.files import HookNotRunnable, find_hook
@@ -42,8 +43,7 @@ class HookTracing(Protocol):
     def hook_ended(self, begun: Begun, name: str, word: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class HookPlaces:
+class HookPlaces(Struct, frozen=True):
     """Folder, socket and mesh of a daemon's hooks."""
 
     folder: Path
@@ -51,8 +51,7 @@ class HookPlaces:
     mesh: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Struct, frozen=True):
     """The outcome of a run, and the number of the hook's API calls."""
 
     outcome: HookOutcome

@@ -10,8 +10,9 @@ import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.daemon.hooks import fork_server
 from claudemesh.runtime.children import spawn
@@ -31,8 +32,7 @@ class ForkServerLost(Exception):
     """The fork server has ended or could not be started. The hook may have run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A run of a hook: command, environment, input, time limit in seconds, and limits of the kept output in
     bytes."""
 
@@ -45,8 +45,7 @@ class Command:
     killpg: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HookOutcome:
+class HookOutcome(Struct, frozen=True):
     """Outcome of a hook: an exit code, a signal, or not started (`error`)."""
 
     exit: int | None = None
@@ -70,8 +69,7 @@ class HookOutcome:
         return "signal" if self.exit is None else str(self.exit)
 
 
-@dataclass(frozen=True, slots=True)
-class Isolation:
+class Isolation(Struct, frozen=True):
     """Isolation that the kernel allowed."""
 
     pid_namespace: bool

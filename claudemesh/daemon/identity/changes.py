@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
+
+from msgspec import Struct
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.peer import REVOKED, Peer
@@ -26,8 +28,7 @@ def member_event(event: str, data: Mapping[str, Any]) -> BusEvent:
     return BusEvent(event, {**data, "untrusted": [name for name in _CHOSEN if name in data]})
 
 
-@dataclass(frozen=True, slots=True)
-class MemberChange:
+class MemberChange(Struct, frozen=True):
     """One change of a member: the name of its event, and the data."""
 
     event: str

@@ -13,8 +13,9 @@ pin. A member that a statement has revoked stays revoked here (judging.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.identity.changes import MemberChange, changes_between, replaced
 from claudemesh.daemon.identity.judging import (

@@ -12,7 +12,9 @@ hosts that were there and hosts that were away would differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.identity.peer import ACTIVE, LEFT, REVOKED, Peer
 from claudemesh.protocol.authority import may_state
@@ -24,8 +26,7 @@ from claudemesh.protocol.statements import REPLACEMENT, REVOCATION, ROLE, Statem
 FindPeer = Callable[[str], Peer | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """The statements of an entry that count, and whether others may count later.
 
     That is so when their signer is not known here yet, or not yet by the role that gives the right.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.protocol.ids import check_key
 from claudemesh.protocol.replies import PeerEntry
@@ -17,8 +20,7 @@ ACTIVE, REVOKED, LEFT = "active", "revoked", "left"
 UNLISTED = "unlisted"
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """A member in this host's directory.
 
     `chain` holds the verified rotations that lead to its present keys, `statements` the statements about it
@@ -83,7 +85,7 @@ class Peer:
 _APART: Final = ("chain", "statements", "pins", "verified_keys", "sessions")
 # Not kept: computed from the chain, or written by older versions that did not verify them.
 _NOT_OF_PEERS: Final = ("earlier_keys", "rotations", "online", *_APART[1:])
-_CARRIED: Final = tuple(field.name for field in fields(Peer) if field.name not in _APART)
+_CARRIED: Final = tuple(name for name in Peer.__struct_fields__ if name not in _APART)
 
 
 def peer_of(entry: PeerEntry) -> Peer:

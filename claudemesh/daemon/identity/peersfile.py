@@ -14,12 +14,12 @@ from __future__ import annotations
 import secrets
 import select
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.runtime.files import append_private, read_private, remove, write_atomic
 from claudemesh.runtime.logs import get_logger
@@ -33,8 +33,7 @@ _LARGEST: Final = 256 << 20
 _AT_ONCE: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """The directory as read from disk: entries in the order of writing, and the version of the list if
     known."""
 

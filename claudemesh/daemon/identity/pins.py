@@ -7,8 +7,9 @@ once, counted, and shown as a condition until the broker lists the member as pin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from claudemesh.daemon.identity.peer import ACTIVE, REVOKED, Peer
 from claudemesh.home.membership import Membership
@@ -34,16 +35,14 @@ REASONS: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Inviter:
+class Inviter(Struct, frozen=True):
     """The member that signed this host's invite. `introduction` is None in invites of older versions."""
 
     pubkey: str
     introduction: Introduction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedEntry:
+class RefusedEntry(Struct, frozen=True):
     """A refused entry of the broker's list. It is kept, because the pin that it contradicts may change."""
 
     reason: str

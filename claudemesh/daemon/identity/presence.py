@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.calls import Ask

@@ -11,9 +11,10 @@ import base64
 import http.client
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+
+from msgspec import Struct
 
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.calls import Ask, broker_unavailable
@@ -61,8 +62,7 @@ _DEADLINE_S = 30.0
 _MAX_ANSWER = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class RotationOutcome:
+class RotationOutcome(Struct, frozen=True):
     """The member's keys after a rotation; `is_pending`: the broker has not answered yet."""
 
     old_pubkey: str
@@ -71,8 +71,7 @@ class RotationOutcome:
     is_pending: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationParts:
+class RotationParts(Struct, frozen=True, kw_only=True):
     """The parts that a rotation works with. `grace_days` returns the grace period of archived keys in days.
 
     `force_expired` counts archived keys that made room for another one.

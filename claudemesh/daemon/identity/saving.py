@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from claudemesh.daemon.identity.peer import Peer, saved
 from claudemesh.daemon.identity.peersfile import PeersFile
 
 
-@dataclass(slots=True)
-class _Save:
+class _Save(Struct):
     """One save: the version of the list, the members that changed, and all of them."""
 
     version: str | None

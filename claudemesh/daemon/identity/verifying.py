@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
@@ -15,8 +16,7 @@ from claudemesh.protocol.ids import HEX_32
 from claudemesh.runtime.oserrors import explain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerVerification:
+class PeerVerification(Struct, frozen=True, kw_only=True):
     """Shows the string for a peer, and marks its pinned keys as verified."""
 
     mesh_id: str

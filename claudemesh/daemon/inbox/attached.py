@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.protocol.attachments import Attachment, parse_attachments
 from claudemesh.protocol.errors import ProtocolError
@@ -22,8 +22,7 @@ from claudemesh.runtime.sqlite import Database
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class ReceivedFile:
+class ReceivedFile(Struct, frozen=True):
     """A file that a message has announced. `number` is its place in the order of arrival.
 
     `error` is the code of the last download, if it has failed.

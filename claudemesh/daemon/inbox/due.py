@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.protocol.receipts import Receipt, ReceiptState
 from claudemesh.runtime.queries import load_queries
@@ -20,8 +21,7 @@ _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 _SENDERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class DueReceipt:
+class DueReceipt(Struct, frozen=True):
     """A receipt that is to be told. `due` is the state of the message when it was read."""
 
     inbox_id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.calls import Ask
 from claudemesh.daemon.identity.directory import Directory
@@ -22,8 +23,7 @@ from claudemesh.runtime.sparse import SparseLog
 _told = SparseLog(get_logger("history"))
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryWish:
+class HistoryWish(Struct, frozen=True):
     """A page of the history: behind `after`, or else the newest messages before `before`.
 
     `destination` is a member's key, `#topic` or `queue:name`.
@@ -54,8 +54,7 @@ class HistoryWish:
             raise BadReply("history.more", "The broker returned an empty page, and says that more follows.")
 
 
-@dataclass(frozen=True, slots=True)
-class OwnMessage:
+class OwnMessage(Struct, frozen=True):
     """A genuine message to or from this member. `recipient` is the other member of a dm that it sent."""
 
     row: InboxRow
@@ -80,8 +79,7 @@ class OwnMessage:
         return self.is_own and row.priority == "low" and row.client_message_id.startswith(RECEIPT_ID)
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Struct, frozen=True):
     """A page of genuine messages, oldest first.
 
     `dropped` messages of the broker's page were not genuine. `next` is the history id at which the page ends

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.inbox.items import items_of
 from claudemesh.runtime.failpoints import failpoint
@@ -24,8 +24,7 @@ _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 MAX_LIVES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Struct, frozen=True):
     """One hook for one event."""
 
     id: int

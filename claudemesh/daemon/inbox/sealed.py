@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.inbox.attached import add_files
 from claudemesh.daemon.inbox.hook_jobs import add_message_jobs
@@ -31,8 +31,7 @@ from claudemesh.runtime.sqlite import Database
 _Q = load_queries("claudemesh.daemon.sql", "inbox.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True):
     """A message that waits for a key."""
 
     id: str
@@ -40,8 +39,7 @@ class Sealed:
     envelope: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class WithoutText:
+class WithoutText(Struct, frozen=True):
     """The messages without a text: `waiting` for a key, the first received at `since_ms`, and set aside."""
 
     waiting: int
@@ -49,8 +47,7 @@ class WithoutText:
     unreadable: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedBody:
+class OpenedBody(Struct, frozen=True):
     """The content of a sealed message whose key has arrived, and the hooks that it raises."""
 
     body: str

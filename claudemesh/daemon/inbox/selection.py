@@ -7,10 +7,10 @@ would keep SQLite from using an index.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.protocol.ids import HEX_32
 
@@ -28,8 +28,7 @@ _UNTOLD_TO_IT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(Struct, frozen=True):
     """Filter and order of messages. `sender` is a name or a key."""
 
     since_ms: int | None = None

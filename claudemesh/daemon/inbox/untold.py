@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.inbox.selection import Selection
 from claudemesh.runtime.queries import load_queries
@@ -25,8 +25,7 @@ MOST_COUNTED: Final = 1000
 _AT_ONCE: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """A number of messages; `more` when there are further ones. `through` is the seq of the newest of all,
     `senders` are the verified names of the senders of those that are counted."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.inbox.attached import announces_files, encode_attachments
@@ -67,8 +67,7 @@ class Recipient(NamedTuple):
     peer: Peer | None
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(Struct, frozen=True):
     """A delivery that is dropped, counted and never shown."""
 
     reason: str
@@ -104,8 +103,7 @@ class TopicKeyFinder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class OpeningNotes:
+class OpeningNotes(Struct, frozen=True):
     """Callbacks for bodies of older versions and keys.
 
     `on_without_context` is called for each body that was sealed without a context, `on_older_key` for each

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
 
 import claudemesh
@@ -40,8 +40,7 @@ log = get_logger("link")
 F = TypeVar("F")
 
 
-@dataclass(frozen=True, slots=True)
-class Agreed:
+class Agreed(Struct, frozen=True):
     """Outcome of a handshake.
 
     `broker_wall_ms` is the broker's wall time in Unix milliseconds, for display. `offered` holds

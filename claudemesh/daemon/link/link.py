@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
@@ -71,16 +71,14 @@ _DRAINING_JITTER_S = 1.0
 _AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Struct, frozen=True):
     """A link that is ready for traffic: the number of its connection, and what was agreed on it."""
 
     connection: int
     agreed: Agreed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkHandlers:
+class LinkHandlers(Struct, frozen=True, kw_only=True):
     """Handlers of a link's events and frames. None of them blocks.
 
     `link_down` takes the reason as text, and the close code of the broker (0 when it sent none). `on_event`

@@ -9,7 +9,8 @@ The wall clock of this host takes no part.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.outbox.types import Now
 from claudemesh.protocol.features import Features
@@ -60,8 +61,7 @@ class BrokerTime:
         return None if self._offset_ms is None else int(self._offset_ms + self._clock.monotonic() * 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxClocks:
+class OutboxClocks(Struct, frozen=True):
     """The clocks of the outbox: wall time for display, lived time for ages and waits, the broker's time."""
 
     clock: Clock

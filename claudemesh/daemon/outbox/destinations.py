@@ -4,7 +4,8 @@ envelope."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
@@ -13,8 +14,7 @@ from claudemesh.daemon.outbox.request import MAX_MENTIONS, SendRequest, Target
 from claudemesh.protocol.errors import ProtocolError
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(Struct, frozen=True):
     """A resolved target: kind and reference as the envelope holds them; `peer` is the member of a dm."""
 
     kind: str

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.daemon.outbox.lookback import Comparison, DoneSend
 from claudemesh.runtime.failpoints import failpoint
@@ -22,8 +22,7 @@ _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 _LOST = "forgotten_by_broker: its payload was no longer kept, so it cannot be offered again"
 
 
-@dataclass(frozen=True, slots=True)
-class Restore:
+class Restore(Struct, frozen=True):
     """A restore that was noticed. `noticed_ms` is host-lived time; `lost` sends cannot be offered again."""
 
     noticed_ms: int
@@ -32,8 +31,7 @@ class Restore:
     lost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True):
     """A done send with its frozen envelope, on its way to the broker once more."""
 
     position: int
@@ -42,8 +40,7 @@ class Offer:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingOffers:
+class WaitingOffers(Struct, frozen=True):
     """Number of sends that wait to be offered again. `error` is one of the refusals, if there is one."""
 
     count: int
@@ -51,8 +48,7 @@ class WaitingOffers:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reaccepted:
+class Reaccepted(Struct, frozen=True):
     """A send that was offered again, with the ids that the broker has given it."""
 
     row_id: str

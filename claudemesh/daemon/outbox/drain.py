@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.body_limit import BodyLimit
@@ -56,8 +57,7 @@ class DrainMetrics(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DrainHandlers:
+class DrainHandlers(Struct, frozen=True):
     """Callbacks of the drain.
 
     `on_storage` gets the error of a failed commit, and None after one that succeeded. `may_come_back` returns

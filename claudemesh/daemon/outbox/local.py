@@ -11,8 +11,9 @@ repeated under its id, finds the message by the id and the fingerprint of its re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.outbox.destinations import Destination
@@ -21,8 +22,7 @@ from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.outbox.types import NewRow
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSend:
+class LocalSend(Struct, frozen=True):
     """A send to this host: its request, the member that it is from and to, its id and its fingerprint."""
 
     request: SendRequest

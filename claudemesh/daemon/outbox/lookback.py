@@ -9,7 +9,8 @@ broker has accepted, so each asks with `send_status`. Everything here is a plain
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.protocol.ids import ulid_time_ms
 from claudemesh.protocol.replies import SendStatuses
@@ -24,8 +25,7 @@ _DAY_MS = 86_400_000
 _WINDOW_MARGIN_MS = _DAY_MS
 
 
-@dataclass(frozen=True, slots=True)
-class DoneSend:
+class DoneSend(Struct, frozen=True):
     """A send that the broker has accepted, under its ids. `offerable`: its envelope is still kept."""
 
     rowid: int
@@ -36,8 +36,7 @@ class DoneSend:
     offerable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The broker's answer, sorted. It knows `renamed` sends under the given ids instead of their old ones."""
 
     forgotten: tuple[DoneSend, ...] = ()

@@ -7,8 +7,9 @@ done and nothing is sent twice (docs/spec/daemon.md, Outbox).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.outbox.age import OutboxClocks
 from claudemesh.daemon.outbox.destinations import Destination, Destinations

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.outbox.carrier import ANSWER_DEADLINE_S, Carrier
 from claudemesh.daemon.outbox.done import DoneSends, Offer, Reaccepted, WaitingOffers

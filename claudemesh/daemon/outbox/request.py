@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.protocol.attachments import Attachment
 from claudemesh.protocol.canonical import canonical_meta
@@ -39,8 +40,7 @@ MAX_MENTIONS = 64
 MAX_TRACEPARENT = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """The target of a send: a member by `name` or by key (`ref`), or a topic or queue by `ref`.
 
     `session` is the session of the member that the message is for, None for its host.
@@ -52,8 +52,7 @@ class Target:
     session: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SendRequest:
+class SendRequest(Struct, frozen=True):
     """A valid send as the caller requested it. Its target is not resolved yet and may not exist."""
 
     target: Target

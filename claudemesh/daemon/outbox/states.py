@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct, field
 
 from claudemesh.protocol.fingerprint import fingerprint_prefix
 
@@ -43,8 +44,7 @@ TRANSITIONS: Mapping[Status, Mapping[Status, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """An allowed change of status. Raise `ValueError` for a pair that is not in the table."""
 
     origin: Status
@@ -60,16 +60,14 @@ def may_move(origin: Status, target: Status) -> bool:
     return target in TRANSITIONS[origin]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The API's answer to a send: an HTTP status and a JSON body."""
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class KnownRow:
+class KnownRow(Struct, frozen=True):
     """The columns of a row that the look-up of its id needs."""
 
     id: str

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import orjson
+from msgspec import Struct
 
 from claudemesh.protocol.receipts import Receipt, ReceiptState, merge
 from claudemesh.runtime.failpoints import failpoint
@@ -23,8 +23,7 @@ from claudemesh.runtime.sqlite import Database
 _Q = load_queries("claudemesh.daemon.sql", "outbox.sql")
 
 
-@dataclass(frozen=True, slots=True)
-class Teller:
+class Teller(Struct, frozen=True):
     """A member that tells receipts. `keys` are its present key and the proven ones before it."""
 
     member_id: str
@@ -32,8 +31,7 @@ class Teller:
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
+class Advance(Struct, frozen=True):
     """A send whose state at a recipient has advanced: the row's id, and all that the recipient has told."""
 
     row_id: str
@@ -41,8 +39,7 @@ class Advance:
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientState:
+class RecipientState(Struct, frozen=True):
     """The states of a send at one recipient."""
 
     member_id: str
@@ -50,8 +47,7 @@ class RecipientState:
     receipt: Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """All that is known of a send from its recipients. `counts` has each by its furthest state."""
 
     recipients: Sequence[RecipientState] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
+
+from msgspec import Struct, field
 
 from claudemesh.daemon.outbox.states import Answer, KnownRow, Status
 from claudemesh.protocol.receipts import ReceiptState
@@ -67,16 +68,14 @@ class Settlement(NamedTuple):
     waiting_topic: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """A row that was made dead because of its age."""
 
     id: str
     client_message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Struct, frozen=True):
     """The time of a transaction: wall time for display, lived time for ages and waits.
 
     `broker_ms` is the broker's time, None before the first handshake.
@@ -87,8 +86,7 @@ class Now:
     broker_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """Number of rows by status, and the payload bytes not yet accepted; also the difference of two totals."""
 
     pending: int = 0
@@ -106,8 +104,7 @@ class Totals:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """The result of one transaction.
 
     `refused` are rows that died unsent because the broker takes no body of their size. `next_due` is the

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.outbox.types import TakenRow
 from claudemesh.protocol.wire import BATCH_BYTES, BATCH_ITEMS
@@ -31,16 +32,14 @@ _LOSSES_ALONE = 2
 _REMEMBERED = 4096
 
 
-@dataclass(slots=True)
-class _Suspicion:
+class _Suspicion(Struct):
     losses: int
     by_size: bool = False
     # Number of links lost right after this row was sent alone.
     alone: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """The rows of a lost link.
 
     `again` may leave at once, `later` after a backoff. The broker does not take the frame of `culprit`.

@@ -7,7 +7,8 @@ message unacknowledged, and the same reply, sent again under its id, acknowledge
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer

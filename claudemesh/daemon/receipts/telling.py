@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.due import DueReceipt, DueReceipts
@@ -32,8 +33,7 @@ _FRAME_BYTES: Final = 600
 _RECEIPT_BYTES: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class OwnReceipts:
+class OwnReceipts(Struct, frozen=True):
     """The member of this host, and the taking of receipts that it tells itself.
 
     `take` returns the ids of the sends that the outbox knows.

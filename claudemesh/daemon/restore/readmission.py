@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import http.client
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.address import BrokerAddress
 from claudemesh.daemon.identity.rotation import rotation_params
@@ -45,8 +46,7 @@ _KEPT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(Struct, frozen=True):
     """The broker may add the member later; `message` states the condition for it."""
 
     message: str

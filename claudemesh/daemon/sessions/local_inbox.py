@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from claudemesh.daemon.inbox.publisher import InboxPublisher
 from claudemesh.daemon.inbox.store import InboxRow, InboxStore
@@ -22,8 +23,7 @@ from claudemesh.runtime.failpoints import failpoint
 _MAX_WAITING = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalHost:
+class LocalHost(Struct, frozen=True, kw_only=True):
     """This host: its member and its mesh, and the parts that a received message passes.
 
     `hooks` names the hooks that a message starts, `mark` marks messages of a loop, `check_room` raises

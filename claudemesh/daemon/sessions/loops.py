@@ -9,10 +9,11 @@ monotonic clock; a daemon that starts again counts from zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.inbox.sealed import OpenedBody, Sealed
@@ -29,8 +30,7 @@ _MOST_BEYOND: Final = 16
 Pair: TypeAlias = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """An automatic answer: its time, its message, and whether it came beyond the limit."""
 
     at: float

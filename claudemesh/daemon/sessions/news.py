@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from claudemesh.daemon.inbox.selection import HostMessages, Selection
 from claudemesh.daemon.inbox.untold import Summary, UntoldMessages

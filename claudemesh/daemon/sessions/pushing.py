@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from claudemesh.daemon.bus import Bus, Stream
 from claudemesh.daemon.inbox.selection import HostMessages, Selection
@@ -31,8 +33,7 @@ _LOOK_S: Final = 5.0
 _SOON_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class PushPage:
+class PushPage(Struct, frozen=True):
     """A push with its messages, oldest first.
 
     `count` is the number of messages that wait, with `more` when there are further ones, `through` the seq of
@@ -46,8 +47,7 @@ class PushPage:
     through: int = 0
 
 
-@dataclass(slots=True)
-class _Pushed:
+class _Pushed(Struct):
     """The pushes of one session: times by message, and the last one while it is in flight."""
 
     times: dict[str, tuple[float, ...]] = field(default_factory=dict)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from claudemesh.protocol.ids import SLUG
 from claudemesh.protocol.session_cards import Activity, Reach
@@ -21,8 +22,7 @@ _BY_REACH: Final[Mapping[str, int]] = {"push": 2, "turn": 1, "pull": 0}
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9._-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessMark:
+class ProcessMark(Struct, frozen=True):
     """A process by its pid and its start time: a pid alone may belong to another process later.
 
     `started` is None where the process cannot be seen. The lease alone then decides.
@@ -32,8 +32,7 @@ class ProcessMark:
     started: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
+class Registration(Struct, frozen=True, kw_only=True):
     """A session as its client describes it. `client_session_id` is the client's own id of it."""
 
     client: str
@@ -51,8 +50,7 @@ class Registration:
         return self.name or as_name(directory) or as_name(self.client) or "session"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Struct, frozen=True, kw_only=True):
     """A live session."""
 
     session_id: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from claudemesh.daemon.sessions.state import ProcessMark, Registration, Session
 from claudemesh.runtime.queries import load_queries
@@ -20,8 +21,7 @@ _Q = load_queries("claudemesh.daemon.sql", "sessions.sql")
 MAX_NAMES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class KnownName:
+class KnownName(Struct, frozen=True):
     """A name that was given. `session_id` is that of the live session that has it."""
 
     name: str

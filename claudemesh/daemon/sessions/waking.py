@@ -8,8 +8,9 @@ the monotonic clock that counts suspended time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
 
 from claudemesh.daemon.settings import Trust
 from claudemesh.protocol.session_cards import Activity, Reach
@@ -30,8 +31,7 @@ MAX_TEXT_BYTES: Final = 2048
 MAX_HOPS: Final = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Waiting(Struct, frozen=True, kw_only=True):
     """A message for a session that is not shown.
 
     `trust` is that of the sender, `size` the bytes of its text in UTF-8. `is_whole`: the text is all that the
@@ -52,8 +52,7 @@ class Waiting:
     pushed_at: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pushable:
+class Pushable(Struct, frozen=True, kw_only=True):
     """A session as far as pushes depend on it.
 
     `in_flight_since` is the time of the last push, until the client has proven that its model saw it.
@@ -64,8 +63,7 @@ class Pushable:
     in_flight_since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(Struct, frozen=True):
     """The decision: the form of the push, its reason, and the messages that it counts, oldest first.
 
     A text has the text of the one message in `ids`. `again_s` is the time until the decision is taken again

@@ -7,9 +7,10 @@ holder has wrapped the present key for it at once. A member that only receives w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 from claudemesh.protocol.topic_key_replies import MAX_EPOCHS_ASKED
 
@@ -25,8 +26,7 @@ class HeldEpoch(NamedTuple):
     previous_commitment: str = ""
 
 
-@dataclass(slots=True)
-class Wish:
+class Wish(Struct):
     """The wanted keys of a topic: its present one, and those of some epochs."""
 
     is_to_send: bool = False
@@ -60,8 +60,7 @@ class Step(Enum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
-class TopicView:
+class TopicView(Struct, frozen=True):
     """A topic as the broker states it and as this host sees it.
 
     `current` is the number of the present epoch, 0 without one. `commitment` is its commitment, empty when no

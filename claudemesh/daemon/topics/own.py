@@ -13,11 +13,12 @@ Crash story: the wish is on disk before the broker is asked. After a crash the n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from claudemesh.daemon.calls import Ask, whole_topic_list
 from claudemesh.protocol import replies
@@ -38,8 +39,7 @@ _MARGIN_MS = 600_000
 _NAMES_PER_CALL = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """The wanted state of one topic. `subscribed` is None when the user has not chosen."""
 
     mode: str
@@ -47,16 +47,14 @@ class Wish:
     subscribed: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A topic as the broker lists it."""
 
     mode: str
     subscribed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreCall:
+class RestoreCall(Struct, frozen=True):
     """One call to the broker that puts a difference back."""
 
     method: str

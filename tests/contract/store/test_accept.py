@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.types import Accepted, Ack, Existing, Failed, Refused
 from claudemesh.runtime.errors import StorageUnavailable

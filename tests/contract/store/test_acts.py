@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import orjson
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.acts import Acted
 from claudemesh.broker.store.protocol import Store

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.departing import BATCH_DELIVERIES, BATCH_MEMBERS
 from claudemesh.broker.store.types import Ack, Joined, Member, Version

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.history import HistoryWanted
 from claudemesh.broker.store.types import Accepted, Ack, Member, NewSend

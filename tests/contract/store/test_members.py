@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.types import AuditEvent, Joined, JoinRefused, Mesh
 from tests.support.stores import DAY, ENGINES, NOW, member, new_mesh, world

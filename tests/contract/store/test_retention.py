@@ -8,9 +8,9 @@ Time is the database's lived clock, in milliseconds since the tests' beginning h
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.decisions import EARLIER_KEYS
 from claudemesh.broker.store.types import (

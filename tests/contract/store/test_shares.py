@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.decisions import BATCH_ROWS, PRUNE_ROWS
 from claudemesh.broker.store.sqlite import SqliteStore

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.topic_deletion import Deletion, TopicGone, TopicKept
 from claudemesh.broker.store.types import Accepted, Ack

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.store.topic_deletion import Deletion
 from claudemesh.broker.store.topic_keys import HOUR_MS, EpochMade, EpochRefused, KeyState

@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from tests.support.values import replace
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.access import AccessRules

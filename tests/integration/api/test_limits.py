@@ -6,11 +6,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.send import SendRoutes, Submit

@@ -6,11 +6,11 @@ import asyncio
 import shutil
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+from tests.support.values import replace
 
 from claudemesh.broker.admission import invite_row
 from claudemesh.broker.app import Broker

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from claudemesh.broker.settings import Limits

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from tests.support.values import replace
 
 from claudemesh.runtime.clock import iso_ms
 from tests.support.broker import create_mesh, join_mesh, running_broker

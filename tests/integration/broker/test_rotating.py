@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol.keys import Identity

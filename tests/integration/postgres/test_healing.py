@@ -7,11 +7,11 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 from websockets.exceptions import ConnectionClosed
 
 from claudemesh.broker.app import Broker

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits

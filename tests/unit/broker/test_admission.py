@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.admission import (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.housekeeping import DONE_PAYLOAD_MS, Housekeeping
 from claudemesh.daemon.inbox.store import InboxStore

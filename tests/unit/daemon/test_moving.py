@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.address import Move
 from claudemesh.daemon.identity.peer import ACTIVE, Peer

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.home.membership import Membership, change_address, load_membership, save_membership
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith

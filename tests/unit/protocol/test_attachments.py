@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.values import replace
 
 from claudemesh.protocol.attachments import MAX_ATTACHMENTS, Attachment, parse_attachments
 from claudemesh.protocol.errors import ProtocolError

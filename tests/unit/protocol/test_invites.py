@@ -3,12 +3,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.values import replace
 
 from claudemesh.protocol import invite_codes
 from claudemesh.protocol.errors import InvalidField, ProtocolError

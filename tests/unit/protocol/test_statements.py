@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.values import replace
 
 from claudemesh.protocol.authority import judge_leave, judge_revocation, judge_role, may_state
 from claudemesh.protocol.base64 import to_base64

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.values import replace
 
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.keys import Identity, new_identity

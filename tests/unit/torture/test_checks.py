@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from tests.support.values import replace
 
 from tortures.checks import check
 from tortures.history import (

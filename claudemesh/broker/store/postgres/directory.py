@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from claudemesh.broker.store.decisions import page_of
 from claudemesh.broker.store.postgres.members import read_members

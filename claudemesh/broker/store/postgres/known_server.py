@@ -9,11 +9,11 @@ accepts nothing until the sweep has looked at the data and closed the connection
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(slots=True)
-class KnownServer:
+class KnownServer(Struct):
     """When the known process was started, as `life` returns it; None before the first look.
 
     `differs` is set when another process has answered.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import orjson
+from msgspec.structs import replace
 
 from claudemesh.broker.store.decisions import page_of
 from claudemesh.broker.store.sqlite.members import read_members

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import orjson
 import pytest
+from tests.support.values import replace
 
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.messages.sender import Sender

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.cli.diagnosis.client_checks import check_clients
 from claudemesh.cli.diagnosis.clients import client_facts

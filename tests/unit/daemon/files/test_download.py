@@ -6,10 +6,10 @@ import os
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.files.download import Download, Ticket, Unopened
 from claudemesh.protocol.attachments import Attachment

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,10 +36,10 @@ def test_a_long_text_keeps_every_field_of_its_send() -> None:
     assert set(EVERYTHING) == SEND_FIELDS
     request = parse_send(EVERYTHING)
     unset = SendRequest(request.target, "")
-    for field in fields(SendRequest):
+    for name in SendRequest.__struct_fields__:
         # These are the daemon's own.
-        if field.name not in ("attachments", "receipts", "named"):
-            assert getattr(request, field.name) != getattr(unset, field.name) or field.name == "target"
+        if name not in ("attachments", "receipts", "named"):
+            assert getattr(request, name) != getattr(unset, name) or name == "target"
     assert share_of_text(b"text", fields_of(request)).send == request
     for to in ("#news", "queue:builds", "cd" * 32):
         other = parse_send({**EVERYTHING, "to": to})

@@ -7,12 +7,12 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing, parse_share

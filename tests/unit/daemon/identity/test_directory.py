@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.pins import Inviter, inviter_of

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.absence import absence

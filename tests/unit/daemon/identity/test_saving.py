@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.peersfile import PeersFile

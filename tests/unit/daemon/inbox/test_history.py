@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.inbox.history import History, HistoryWish, Seen
 from claudemesh.daemon.inbox.verify import Verifier

@@ -6,11 +6,11 @@ import asyncio
 import json
 import socket
 import struct
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from tests.support.values import replace
 from websockets.asyncio.server import ServerConnection, serve
 
 from claudemesh.daemon.address import BrokerAddress

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from tests.support.values import replace
 
 from claudemesh.daemon.outbox.age import MaxAgeError, max_age_hours
 from claudemesh.protocol.features import Features

@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.body_limit import BodyLimit

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from tests.support.values import replace
 
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.told import Advance, Teller

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.values import replace
 
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
