@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 import select
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +55,11 @@ class PeersFile:
         self._copy_bytes = 0
         self._end = 0
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the next write writes all members."""
+        return self._copy is None
+
     def load(self) -> Kept:
         """Read both files; without them the directory is empty. Raise `ValueError` when peers.json is
         damaged."""
@@ -75,21 +80,27 @@ class PeersFile:
         self,
         version: str | None,
         changed: Iterable[dict[str, Any]],
-        everything: Callable[[], Iterable[dict[str, Any]]],
-    ) -> None:
+        everything: Iterable[dict[str, Any]] | None,
+    ) -> bool:
         """Write the entries that changed since the last successful write. Raise `OSError`, which names the
-        file. In a thread it gives the interpreter back every few entries."""
+        file. In a thread it gives the interpreter back every few entries.
+
+        Without `everything`, a file that is to be written as a whole stays as it is, and the result is False.
+        """
         if self._copy is not None:
             line = _document({"copy": self._copy, "version": version}, changed) + b"\n"
             if self._end + len(line) <= max(self._copy_bytes, self._append_at_least):
                 append_private(self._changes, self._end, line)
                 self._end += len(line)
-                return
+                return True
+        if everything is None:
+            return False
         copy = secrets.token_hex(8)
-        raw = _document({"schema_version": 1, "copy": copy, "version": version}, everything())
+        raw = _document({"schema_version": 1, "copy": copy, "version": version}, everything)
         write_atomic(self._path, raw)
         self._copy, self._copy_bytes, self._end = copy, len(raw), 0
         remove(self._changes)
+        return True
 
     def _lines(self, copy: str) -> Iterable[dict[str, Any]]:
         try:

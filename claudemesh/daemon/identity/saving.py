@@ -3,7 +3,8 @@
 Members are never changed in place, so a thread writes those that it was given while the directory goes on
 changing. A save takes the members that are not saved, and puts them back when it fails. A save that was
 given its members later and is made at once includes those of one that is under way, which then writes
-nothing more: no older state of a member is written behind a newer one.
+nothing more: no older state of a member is written behind a newer one. A save that is appended takes nothing
+but what has changed, so that its cost does not grow with the mesh.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from claudemesh.daemon.identity.peersfile import PeersFile
 
 
 class _Save(Struct):
-    """One save: the version of the list, the members that changed, and all of them."""
+    """One save: the version of the list, the members that changed, and all of them if they are written."""
 
     version: str | None
     member_ids: frozenset[str]
     changed: Sequence[Peer]
-    everything: Sequence[Peer]
+    everything: Sequence[Peer] | None
     is_overtaken: bool = field(default=False)
 
 
@@ -61,7 +62,7 @@ class Saver:
             self._unsaved |= under_way.member_ids
         save = self._begin(version)
         try:
-            self._write(save)
+            self._write_all(save)
         except BaseException:
             self._unsaved |= save.member_ids
             raise
@@ -72,7 +73,10 @@ class Saver:
         async with self._turn:
             save = self._under_way = self._begin(version)
             try:
-                await asyncio.to_thread(self._write, save)
+                if not await asyncio.to_thread(self._write, save):
+                    # Members that change from here on are newer than `version`, and are in the next save too.
+                    save.everything = tuple(self._members.values())
+                    await asyncio.to_thread(self._write, save)
             except BaseException:
                 self._unsaved |= save.member_ids
                 raise
@@ -85,9 +89,21 @@ class Saver:
         ids, self._unsaved = frozenset(self._unsaved), set()
         # A member that was forgotten since is left out.
         changed = [self._members[member_id] for member_id in ids if member_id in self._members]
-        return _Save(version, ids, changed, tuple(self._members.values()))
+        save = _Save(version, ids, changed, None)
+        if self._file.is_new:
+            save.everything = tuple(self._members.values())
+        return save
 
-    def _write(self, save: _Save) -> None:
+    def _write_all(self, save: _Save) -> None:
+        if not self._write(save):
+            save.everything = tuple(self._members.values())
+            self._write(save)
+
+    def _write(self, save: _Save) -> bool:
+        """Write a save that is not overtaken. False: the file needs all members."""
         with self._writing:
-            if not save.is_overtaken:
-                self._file.write(save.version, map(saved, save.changed), lambda: map(saved, save.everything))
+            if save.is_overtaken:
+                return True
+            everything = save.everything
+            all_of_them = None if everything is None else map(saved, everything)
+            return self._file.write(save.version, map(saved, save.changed), all_of_them)

@@ -28,7 +28,7 @@ def write(file: PeersFile, version: str, changed: list[dict[str, Any]], state: d
     file.write(
         version,
         changed,
-        lambda: ({"member_id": name, "summary": text} for name, text in state.items()),
+        ({"member_id": name, "summary": text} for name, text in state.items()),
     )
 
 

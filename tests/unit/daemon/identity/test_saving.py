@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.identity.peer import Peer
 from claudemesh.daemon.identity.peersfile import PeersFile
 from claudemesh.daemon.identity.saving import Saver
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 from tests.unit.daemon.identity.test_peersfile import latest
 
@@ -42,14 +42,14 @@ class Held(PeersFile):
         self,
         version: str | None,
         changed: Iterable[dict[str, Any]],
-        everything: Callable[[], Iterable[dict[str, Any]]],
-    ) -> None:
+        everything: Iterable[dict[str, Any]] | None,
+    ) -> bool:
         self.begun.set()
         if threading.current_thread() is not threading.main_thread():
             self.go.wait(WAIT_S)
         if self.fails:
             raise OSError(28, "full")
-        super().write(version, changed, everything)
+        return super().write(version, changed, everything)
 
 
 def made(folder: Path) -> tuple[Held, Saver, dict[str, Peer]]:
@@ -132,3 +132,41 @@ async def test_two_saves_at_once_are_made_one_after_the_other(tmp_path: Path) ->
     await asyncio.gather(first, second)
     assert kept(tmp_path) == ("2-bb", {ADA.member_id: "old", EVE.member_id: "new"})
     assert saver.is_saved("2-bb")
+
+
+class Counted(dict[str, Peer]):
+    """Members, of which is counted how often all of them were read."""
+
+    reads = 0
+
+    def values(self) -> Any:
+        self.reads += 1
+        return super().values()
+
+
+@pytest.mark.parametrize("aside", [False, True])
+async def test_a_change_is_kept_without_reading_all_members(tmp_path: Path, aside: bool) -> None:
+    members = Counted({ADA.member_id: ADA, EVE.member_id: EVE})
+    file = PeersFile(tmp_path / "peers.json", append_at_least=1000)
+    saver = Saver(file, members)
+
+    async def change(number: int) -> None:
+        members[ADA.member_id] = replace(ADA, summary=f"{number}")
+        saver.changed(ADA.member_id)
+        if aside:
+            await saver.save_aside(f"{number}-aa")
+        else:
+            saver.save(f"{number}-aa")
+
+    await change(1)
+    assert members.reads == 1, "the first save writes all members"
+    await change(2)
+    assert members.reads == 1
+    number = 2
+    while members.reads == 1:
+        number += 1
+        await change(number)
+    assert number < 10, "changes that are longer than allowed lead to another copy"
+    version, found = kept(tmp_path)
+    assert version == f"{number}-aa"
+    assert found == {ADA.member_id: f"{number}", EVE.member_id: "old"}
