@@ -216,7 +216,13 @@ def test_a_long_text_is_sent_like_a_short_one(made: Mesh, tmp_path: Path) -> Non
         assert "Sent, id long-1: " in client.call("mesh_send", **arguments)
         until(lambda: "delivered at bob" in client.call("mesh_status", id="long-1"), "it has arrived")
         assert "delivered at bob" in client.call("mesh_send", **arguments)
-        assert received(made.daemons["bob"], "long-1")["body_bytes"] == len(text.encode())
+        item = received(made.daemons["bob"], "long-1")
+        assert item["body_bytes"] == len(text.encode())
+        # Unread, it would be given to the next session of bob.
+        assert (
+            made.daemons["bob"].request("POST", "/v1/inbox/ack", {"ids": [item["id"]], "as": "acked"})[0]
+            == 200
+        )
         assert "payload_too_large" in client.fails("mesh_send", to="bob", message="x" * (16 << 20) + "x")
 
 
