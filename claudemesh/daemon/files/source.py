@@ -96,7 +96,7 @@ def open_source(text: str, home: Path) -> Source:
     try:
         found = os.fstat(descriptor)
         _check_kind(found, path)
-        if _holds(home, found):
+        if found.st_nlink > 1 and _holds(home, found):
             raise _own(path, home)
     except BaseException:
         os.close(descriptor)
@@ -163,7 +163,7 @@ def _is_below(path: Path, home: Path) -> bool:
 
 
 def _holds(home: Path, found: os.stat_result) -> bool:
-    """Whether a file is one of a directory and those below it: a hard link, or a mount of the file alone."""
+    """Whether a file with several names has one in a directory or below it."""
     folders = [os.fspath(home)]
     while folders:
         try:
