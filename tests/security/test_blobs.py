@@ -10,7 +10,6 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.blobs.tickets import TICKET_LIFE_MS
@@ -18,6 +17,7 @@ from claudemesh.broker.settings import Limits
 from tests.support.blobs import begin, digest_of, exchange, fetch, get, put, refused, share
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
+from tests.support.values import replace
 
 DATA = random.Random(5).randbytes(300_000)
 

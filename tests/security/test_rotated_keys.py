@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.values import replace
-
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.protocol.rotation import Rotation, make_rotation
 from tests.support.daemon import MESH_ID, Person, directory_of, person
+from tests.support.values import replace
 
 ALICE, BOB = person("alice"), person("bob")
 NEWER, STOLEN = (replace(person("bob"), member_id=BOB.member_id) for _ in range(2))

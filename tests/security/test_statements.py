@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.values import replace
-
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.broker import create_mesh, join_mesh, running_broker
+from tests.support.values import replace
 from tests.support.wspeer import Link, Peer, dial, http_request, make_invite
 
 DAY = 86_400_000

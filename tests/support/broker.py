@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.values import replace
-
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits
 from claudemesh.broker.store.types import Member, Mesh
 from claudemesh.protocol.ids import uuid_from_ulid
 from claudemesh.protocol.keys import Identity
 from claudemesh.runtime.clock import Clock
+from tests.support.values import replace
 from tests.support.wspeer import Link, Peer, http_request, make_identity, make_invite, owner_body
 
 

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tests.support.values import replace
-
 from claudemesh.broker.store.postgres import PostgresStore
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -20,6 +18,7 @@ from claudemesh.broker.store.types import InviteRow, Joined, Member, Mesh, NewSe
 from claudemesh.protocol.ids import UlidFactory, uuid_from_ulid
 from claudemesh.runtime.failpoints import install
 from tests.support.postgres import empty_database, shared_server, sql
+from tests.support.values import replace
 
 NOW = 1_780_000_000_000
 DAY = 86_400_000

@@ -6,11 +6,11 @@ import asyncio
 import random
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.types import Accepted, Ack, Existing, Failed, Refused
 from claudemesh.runtime.errors import StorageUnavailable
 from tests.support.stores import ENGINES, NOW, World, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -6,7 +6,6 @@ import asyncio
 
 import orjson
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.acts import Acted
 from claudemesh.broker.store.protocol import Store
@@ -15,6 +14,7 @@ from claudemesh.protocol.authority import Refusal
 from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.stores import ENGINES, NOW, World, member, world
+from tests.support.values import replace
 from tests.support.wspeer import make_identity
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.departing import BATCH_DELIVERIES, BATCH_MEMBERS
 from claudemesh.broker.store.types import Ack, Joined, Member, Version
 from tests.support.stores import DAY, ENGINES, NOW, World, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.history import HistoryWanted
 from claudemesh.broker.store.types import Accepted, Ack, Member, NewSend
 from claudemesh.runtime.lived import Mark
 from tests.support.stores import DAY, ENGINES, NOW, World, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.types import AuditEvent, Joined, JoinRefused, Mesh
 from tests.support.stores import DAY, ENGINES, NOW, member, new_mesh, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

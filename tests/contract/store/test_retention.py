@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.protocol import Store
 from claudemesh.broker.store.types import (
@@ -27,6 +26,7 @@ from claudemesh.broker.store.types import (
 )
 from claudemesh.runtime.lived import Mark
 from tests.support.stores import DAY, ENGINES, NOW, World, new_ulid, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

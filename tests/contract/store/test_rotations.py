@@ -6,7 +6,6 @@ import asyncio
 import itertools
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.decisions import EARLIER_KEYS
 from claudemesh.broker.store.types import (
@@ -19,6 +18,7 @@ from claudemesh.broker.store.types import (
     RotationRefused,
 )
 from tests.support.stores import ENGINES, NOW, World, member, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.decisions import BATCH_ROWS, PRUNE_ROWS
 from claudemesh.broker.store.sqlite import SqliteStore
@@ -20,6 +19,7 @@ from claudemesh.broker.store.types import (
 )
 from claudemesh.runtime.lived import Mark
 from tests.support.stores import DAY, ENGINES, NOW, World, new_ulid, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.topic_deletion import Deletion, TopicGone, TopicKept
 from claudemesh.broker.store.types import Accepted, Ack
 from tests.support.stores import ENGINES, NOW, World, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.topic_deletion import Deletion
 from claudemesh.broker.store.topic_keys import HOUR_MS, EpochMade, EpochRefused, KeyState
 from claudemesh.broker.store.types import Accepted, Ack, KeyStep, Member, NewKeys, Refused, Rotated
 from tests.support.epochs import epoch_row, make_epoch, wrap_row
 from tests.support.stores import ENGINES, NOW, World, member, world
+from tests.support.values import replace
 
 pytestmark = pytest.mark.parametrize("engine", list(ENGINES))
 

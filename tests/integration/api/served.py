@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from tests.support.values import replace
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.access import AccessRules
@@ -36,6 +35,7 @@ from claudemesh.runtime.web.server import HttpServer
 from claudemesh.runtime.web.sockets import bind_tcp, bind_unix
 from tests.support.daemon import MESH_ID, directory_of, person
 from tests.support.inbox import inbox_row
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 
 T = TypeVar("T")

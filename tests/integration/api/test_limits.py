@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.api import ApiRoutes, build_api
 from claudemesh.daemon.api.send import SendRoutes, Submit
@@ -18,6 +17,7 @@ from claudemesh.daemon.outbox.request import SendRequest
 from claudemesh.daemon.outbox.states import Answer
 from claudemesh.daemon.settings import DaemonSettings
 from tests.integration.api.served import parse, row_of, served, until
+from tests.support.values import replace
 
 VALID = {"to": "bob", "message": "hi"}
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from tests.support.values import replace
 
 from claudemesh.broker.admission import invite_row
 from claudemesh.broker.app import Broker
@@ -18,6 +17,7 @@ from claudemesh.broker.settings import Limits
 from claudemesh.protocol.invites import parse_link
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.crowd import add_members
+from tests.support.values import replace
 from tests.support.wspeer import Link, Peer, http_request, make_invite
 
 SMALL = Limits(list_items=5)

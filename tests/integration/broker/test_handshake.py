@@ -6,12 +6,12 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from claudemesh.broker.settings import Limits
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
+from tests.support.values import replace
 from tests.support.wspeer import Peer, dial, make_identity, new_id
 
 UNKNOWN_MESH = "01900000-0000-7000-8000-000000000000"

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.support.values import replace
 
 from claudemesh.runtime.clock import iso_ms
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
+from tests.support.values import replace
 from tests.support.wspeer import Frame, Peer, http_request, invite_fields, make_identity, make_invite
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.restore.vouching import as_unconfirmed, vouch_for
@@ -19,6 +18,7 @@ from claudemesh.protocol.keys import Identity
 from claudemesh.protocol.replies import PeerEntry, peer_entry
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.clock import ManualClock
+from tests.support.values import replace
 from tests.support.wspeer import Frame, Link, Peer, http_request, make_identity, make_invite, new_id
 
 

@@ -6,7 +6,6 @@ from base64 import b64encode
 from collections.abc import Callable
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.settings import Limits
 from claudemesh.protocol.keys import Identity
@@ -16,6 +15,7 @@ from tests.integration.broker.test_clones import audited
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.rotations import request_of
 from tests.support.stores import database
+from tests.support.values import replace
 from tests.support.wspeer import Frame, Link, Peer, dial, http_request, make_identity, new_id
 
 NO_SIGNATURE = b64encode(bytes(64)).decode()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import Limits
@@ -24,6 +23,7 @@ from tests.integration.postgres.shared import watching
 from tests.support.broker import create_mesh, join_mesh, nothing_else_is_told, running_broker
 from tests.support.postgres import sql
 from tests.support.stores import database
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Peer, dial, http_request, new_id, nothing_else_is_delivered
 

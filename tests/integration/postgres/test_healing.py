@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 from websockets.exceptions import ConnectionClosed
 
 from claudemesh.broker.app import Broker
@@ -23,6 +22,7 @@ from tests.support.cli import Ran, run
 from tests.support.postgres import Server, shared_server, sql
 from tests.support.stores import database
 from tests.support.streams import listening
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import Peer, http_request
 

@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.app import Broker
 from claudemesh.broker.settings import BrokerSettings, Limits
@@ -15,6 +14,7 @@ from claudemesh.runtime.exits import CONFIGURATION, UNAVAILABLE, ExitWith
 from tests.support.broker import create_mesh, join_mesh, running_broker
 from tests.support.pgbouncer import IGNORED, pgbouncer, through
 from tests.support.postgres import empty_database, sql
+from tests.support.values import replace
 
 
 async def test_a_broker_works_behind_a_pooler_in_session_mode(tmp_path: Path) -> None:

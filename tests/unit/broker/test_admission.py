@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.addresses import addresses_of
 from claudemesh.broker.admission import (
@@ -20,6 +19,7 @@ from claudemesh.broker.settings import BrokerSettings
 from claudemesh.broker.store.types import Member
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.ids import uuid_from_ulid
+from tests.support.values import replace
 from tests.support.wspeer import Frame, Peer, make_identity, make_invite
 
 MESH = "01900000-0000-7000-8000-000000000000"

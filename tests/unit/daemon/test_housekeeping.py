@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.housekeeping import DONE_PAYLOAD_MS, Housekeeping
 from claudemesh.daemon.inbox.store import InboxStore
@@ -21,6 +20,7 @@ from claudemesh.protocol.features import Features
 from claudemesh.runtime.exits import ExitWith
 from claudemesh.runtime.lived import LivedClock
 from tests.support.clock import ManualClock
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 
 FEATURES = Features("retention_scoped", 7, None, 262_144, 1 << 20, "prefer_newest", None, False)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.address import Move
 from claudemesh.daemon.identity.peer import ACTIVE, Peer
 from claudemesh.daemon.moving import judge
 from claudemesh.protocol.statements import MOVE, REVOCATION, Statement, sign_statement
 from tests.support.daemon import MESH_ID, person
+from tests.support.values import replace
 
 ADA = person("ada")
 URL, TO = "ws://old.lan:7900", "wss://mesh.example.org"

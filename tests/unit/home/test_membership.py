@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.home.membership import Membership, change_address, load_membership, save_membership
 from claudemesh.runtime.exits import CONFIGURATION, ExitWith
+from tests.support.values import replace
 
 ALICE = Membership(
     mesh_id="01899e2d-0000-7000-8000-000000000001",

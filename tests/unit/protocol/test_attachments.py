@@ -6,11 +6,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.values import replace
 
 from claudemesh.protocol.attachments import MAX_ATTACHMENTS, Attachment, parse_attachments
 from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.sealing import SealedContext, decode_content, encode_content
+from tests.support.values import replace
 
 FILE = Attachment(
     file_id="01HZ0000000000000000000000",

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.values import replace
 
 from claudemesh.protocol import invite_codes
 from claudemesh.protocol.errors import InvalidField, ProtocolError
@@ -22,6 +21,7 @@ from claudemesh.protocol.invites import (
 )
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.envelopes import ALICE, BOB, MESH_ID, ULID_TEXT
+from tests.support.values import replace
 
 FIELDS: dict[str, Any] = {
     "broker_url": "wss://mesh.example.org:7900",

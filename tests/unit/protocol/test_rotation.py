@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.keys import Identity, new_identity
 from claudemesh.protocol.rotation import MAX_STATEMENTS, Rotation, make_rotation, proven_chain
+from tests.support.values import replace
 from tests.support.wspeer import make_identity
 
 MESH_ID = "01899e2d-0000-7000-8000-000000000001"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.values import replace
 
 from claudemesh.protocol.authority import judge_leave, judge_revocation, judge_role, may_state
 from claudemesh.protocol.base64 import to_base64
@@ -16,6 +15,7 @@ from claudemesh.protocol.errors import InvalidField
 from claudemesh.protocol.fields import MAX_TIME_MS
 from claudemesh.protocol.statements import KINDS, Statement, newest, sign_statement
 from claudemesh.protocol.wire import ROLES, Role
+from tests.support.values import replace
 from tests.support.wspeer import make_identity
 
 MESH_ID = "01899e2d-0000-7000-8000-000000000001"

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.values import replace
 
 from claudemesh.protocol.errors import InvalidField, ProtocolError
 from claudemesh.protocol.keys import Identity, new_identity
@@ -26,6 +25,7 @@ from claudemesh.protocol.topic_keys import (
     verify_epoch,
 )
 from tests.support.envelopes import ALICE, BOB, MESH_ID, NONCE, ULID_TEXT, identity
+from tests.support.values import replace
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "vectors" / "topic_key.json").read_text("utf-8"))
 OTHER_MESH = MESH_ID[:-1] + "2"

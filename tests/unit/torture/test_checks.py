@@ -6,8 +6,8 @@ import copy
 from collections.abc import Callable
 
 import pytest
-from tests.support.values import replace
 
+from tests.support.values import replace
 from tortures.checks import check
 from tortures.history import (
     DM,

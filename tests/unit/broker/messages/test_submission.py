@@ -6,7 +6,6 @@ import json
 
 import orjson
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.limiter.base import Allowance
 from claudemesh.broker.messages.sender import Sender
@@ -14,6 +13,7 @@ from claudemesh.broker.messages.submission import SendInProgress, prepare
 from claudemesh.broker.store.types import NewSend, SendKey
 from claudemesh.protocol.envelope import Seal
 from claudemesh.protocol.errors import ProtocolError
+from tests.support.values import replace
 from tests.support.wspeer import Frame, Peer, make_identity
 
 MESH = "01900000-0000-7000-8000-000000000000"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.store.decisions import (
     BATCH_ROWS,
@@ -22,6 +21,7 @@ from claudemesh.broker.store.decisions import (
 )
 from claudemesh.broker.store.types import InviteRow, Joined, JoinRefused, Page, Swept, Version
 from tests.support.stores import NOW, member
+from tests.support.values import replace
 
 MESH = "01899e2d-0000-7000-8000-000000000001"
 BOB = member(MESH, "bob")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.broker.addresses import Addresses
 from claudemesh.broker.store.types import Member
@@ -13,6 +12,7 @@ from claudemesh.broker.ws.handshake import KEY_ROTATED_OUT, check_hello, check_m
 from claudemesh.protocol.errors import CloseCode
 from claudemesh.protocol.frames import Hello
 from claudemesh.protocol.signing import sign_hello
+from tests.support.values import replace
 from tests.support.wspeer import make_identity
 
 NONCE = bytes(range(32))

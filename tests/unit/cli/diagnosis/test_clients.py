@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.cli.diagnosis.client_checks import check_clients
 from claudemesh.cli.diagnosis.clients import client_facts
@@ -16,6 +15,7 @@ from claudemesh.cli.diagnosis.findings import Finding
 from claudemesh.cli.integrate.clients import CLIENTS
 from claudemesh.cli.integrate.files import apply
 from claudemesh.cli.integrate.places import Place
+from tests.support.values import replace
 
 WORKING = ClientFacts(
     "claude",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.cli.diagnosis.examine import findings_of
 from claudemesh.cli.diagnosis.facts import (
@@ -27,6 +26,7 @@ from claudemesh.cli.diagnosis.faults import FAULTS
 from claudemesh.cli.diagnosis.findings import FIX, Finding
 from claudemesh.cli.diagnosis.host import unit_facts
 from claudemesh.cli.diagnosis.repairs import Repair, plan
+from tests.support.values import replace
 
 HOME = Path("/home/alice/.claudemesh")
 ROOT = HOME / "daemon" / "team"

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.files.download import Download, Ticket, Unopened
 from claudemesh.protocol.attachments import Attachment
@@ -17,6 +16,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.filestream import HEADER_BYTES, OVERHEAD_BYTES
 from tests.support.blob_host import BlobHost
 from tests.support.sealed_files import CHUNK, sealed_file
+from tests.support.values import replace
 
 BLOB = "0" * 32
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.files.fetching import Fetching, FetchParts
 from claudemesh.daemon.files.texts import WholeTexts
@@ -30,6 +29,7 @@ from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
 from tests.support.inbox import inbox_row
 from tests.support.sealed_files import sealed_file
+from tests.support.values import replace
 
 FILE_ID = "01HZ0000000000000000000000"
 

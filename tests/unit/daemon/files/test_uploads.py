@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.files.listing import FileLists
 from claudemesh.daemon.files.sharing import Sharing, parse_share
@@ -36,6 +35,7 @@ from claudemesh.runtime.lived import LivedClock
 from tests.support.blob_host import BlobHost, answer
 from tests.support.clock import ManualClock
 from tests.support.daemon import new_ulid
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 
 BLOB = "0" * 32

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.pins import Inviter, inviter_of
@@ -16,6 +15,7 @@ from claudemesh.protocol.rotation import Rotation, make_rotation
 from claudemesh.runtime.conditions import Conditions
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, Person, directory_of, new_ulid, person
+from tests.support.values import replace
 
 ALICE, BOB = person("alice"), person("Bob")
 MALLORY = person("mallory")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.identity.peer import Peer
@@ -15,6 +14,7 @@ from claudemesh.protocol.errors import ProtocolError
 from claudemesh.protocol.rotation import make_rotation
 from claudemesh.protocol.statements import Statement, sign_statement
 from tests.support.daemon import MESH_ID, NOW, Person, directory_of, keyring_of, new_ulid, person
+from tests.support.values import replace
 
 ALICE, BOB, SECOND, ADMIN = person("alice"), person("bob"), person("bob"), person("admin")
 OTHER_MESH = "01899e2d-0000-7000-8000-000000000002"

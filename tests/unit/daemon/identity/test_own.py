@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.identity.own import OwnMember
 from claudemesh.home.ended import Ended, load_ended
@@ -18,6 +17,7 @@ from claudemesh.protocol.fields import Json
 from claudemesh.protocol.statements import Statement, sign_statement
 from claudemesh.runtime.exits import ExitWith
 from tests.support.daemon import MESH_ID, NOW, Person, directory_of, person
+from tests.support.values import replace
 
 ALICE, BOB, CAROL, OWNER = person("alice"), person("bob"), person("carol"), person("owner")
 OTHER_MESH = "01899e2d-0000-7000-8000-000000000002"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.bus import BusEvent
 from claudemesh.daemon.identity.absence import absence
@@ -23,6 +22,7 @@ from claudemesh.protocol.replies import BadReply, PeerList, Read, peers
 from claudemesh.runtime.services import TaskOwner
 from tests.support.clock import ManualClock
 from tests.support.daemon import MESH_ID, person
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 
 T = TypeVar("T")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.inbox.history import History, HistoryWish, Seen
 from claudemesh.daemon.inbox.verify import Verifier
@@ -26,6 +25,7 @@ from tests.support.daemon import (
     new_ulid,
     person,
 )
+from tests.support.values import replace
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 STRANGER = person("stranger")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.bus import Bus
 from claudemesh.daemon.identity.directory import Directory
@@ -53,6 +52,7 @@ from tests.support.daemon import (
     new_ulid,
     person,
 )
+from tests.support.values import replace
 
 ALICE, BOB, CAROL = person("alice"), person("bob"), person("carol")
 FILE = Attachment(

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.support.values import replace
 from websockets.asyncio.server import ServerConnection, serve
 
 from claudemesh.daemon.address import BrokerAddress
@@ -41,6 +40,7 @@ from tests.support.daemon import keyring_of
 from tests.support.envelopes import MEMBER_ID, MESH_ID, ULID_TEXT
 from tests.support.frames import FRAMES
 from tests.support.streams import listening
+from tests.support.values import replace
 from tests.support.waiting import WAIT_S
 from tests.support.wspeer import make_identity
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.values import replace
 
 from claudemesh.daemon.outbox.age import MaxAgeError, max_age_hours
 from claudemesh.protocol.features import Features
+from tests.support.values import replace
 
 SCOPED = Features(
     dedupe_mode="retention_scoped",

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.values import replace
-
 from claudemesh.daemon.identity.directory import Directory
 from claudemesh.daemon.outbox.body_limit import BodyLimit
 from claudemesh.daemon.outbox.callers import WaitingCallers
@@ -27,6 +25,7 @@ from claudemesh.protocol.sealing import SealedContent
 from claudemesh.protocol.wire import DEFAULT_INLINE_BYTES
 from claudemesh.runtime.clock import SystemClock
 from tests.support.daemon import MESH_ID, NOW, KeyOfEachTopic, directory_of, keyring_of, new_ulid, person
+from tests.support.values import replace
 
 ALICE, BOB = person("alice"), person("bob")
 FULL = Answer(507, {"error": "insufficient_storage", "message": "Full."})

@@ -6,13 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.values import replace
-
 from claudemesh.daemon.outbox.store import OutboxStore
 from claudemesh.daemon.outbox.told import Advance, Teller
 from claudemesh.daemon.outbox.types import NewRow, Now, Submission
 from claudemesh.daemon.receipts.progress import counts_of, has_reached, sentence, state_of
 from claudemesh.protocol.receipts import Receipt, ReceiptState
+from tests.support.values import replace
 
 BOB = Teller("id-of-bob", "bob", ("bb" * 32, "b0" * 32))
 CAROL = Teller("id-of-carol", "carol", ("cc" * 32,))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.values import replace
 
 from claudemesh.protocol.envelope import Envelope
 from claudemesh.protocol.errors import ProtocolError
@@ -24,6 +23,7 @@ from claudemesh.protocol.frozen import parse_frozen
 from claudemesh.protocol.wire import BATCH_ITEMS
 from tests.support.envelopes import ULID_TEXT, build
 from tests.support.frames import SENDER
+from tests.support.values import replace
 
 FROZEN = build(mentions=()).encode()
 MENTIONING = build().encode()
