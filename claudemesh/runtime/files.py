@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +16,8 @@ from claudemesh.runtime.trust import distrust
 
 _OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
+# A check of a lock is over by then, unless its process is not scheduled.
+_CHECK_S = 0.001
 
 
 class UnsafeFile(Exception):
@@ -186,11 +189,13 @@ class FileLock:
         """Take the lock, or return False at once when another process holds it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            # A check by `is_held` is no holder: it lets others take a shared lock, and ends.
+            if not _locked(descriptor, fcntl.LOCK_SH):
+                os.close(descriptor)
+                return False
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(_CHECK_S)
         self._descriptor = descriptor
         return True
 
@@ -208,15 +213,21 @@ class FileLock:
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            return not _locked(descriptor, fcntl.LOCK_SH)
         finally:
             os.close(descriptor)
-        return False
 
     def release(self) -> None:
         """Release the lock. The file stays, so that no process locks a file that is already unlinked."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Take a lock of a kind at once, and return whether that was possible."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,28 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
     first.release()
     assert second.acquire()
     second.release()
+
+
+def test_a_check_of_a_lock_keeps_no_process_from_taking_it(tmp_path: Path) -> None:
+    """A command looks every few milliseconds whether the broker that it starts has its lock."""
+    lock, path = FileLock(tmp_path / "lock"), tmp_path / "lock"
+    assert lock.acquire()
+    lock.release()
+    ended = threading.Event()
+
+    def check() -> None:
+        while not ended.wait(0.0005):
+            FileLock(path).is_held()
+
+    threads = [threading.Thread(target=work) for work in (check, check)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5000):
+            assert lock.acquire()
+            assert not FileLock(path).acquire()
+            lock.release()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
