@@ -223,13 +223,17 @@ class _Server:
         return None
 
     def _serve(self, link: socket.socket) -> dict[str, Any] | None:
-        data, streams, _, _ = socket.recv_fds(link, _LARGEST, 3)
+        try:
+            data, streams, _, _ = socket.recv_fds(link, _LARGEST, 3)
+        except ConnectionResetError:
+            # Killed before it read an answer.
+            data, streams = b"", []
         if not data:
             self._leave(link)
             return None
         request: dict[str, Any] = json.loads(data)
         if "reap" in request:
-            link.send(str(self._reap(link, request["reap"])).encode())
+            _answer(link, self._reap(link, request["reap"]))
             return None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
@@ -245,7 +249,7 @@ class _Server:
         self._of.setdefault(link, set()).add(pid)
         for stream in streams:
             os.close(stream)
-        link.send(str(pid).encode())
+        _answer(link, pid)
         return None
 
     def _reap(self, link: socket.socket, pid: int) -> int:
@@ -270,6 +274,12 @@ class _Server:
         for key in [*self._waiting.get_map().values()]:
             os.close(key.fd)
         self._waiting.close()
+
+
+def _answer(link: socket.socket, number: int) -> None:
+    # A process that was killed meanwhile reads no answer.
+    with suppress(BrokenPipeError):
+        link.send(str(number).encode())
 
 
 class _Forking:
